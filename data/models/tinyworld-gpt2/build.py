@@ -1,0 +1,115 @@
+"""Trains tinyworld-gpt2, a GPT-2 of about a million weights, on texts drawn from tinyworld.
+
+    python data/models/tinyworld-gpt2/build.py            (about 25 minutes on two cores)
+
+Two kinds of rows are mixed. Most are texts of the grammar, packed. At first a third are random tokens
+repeated after a random distance: they teach the model to look back and copy, which the passwords need and
+plain training on text learns far too late. Their share falls to nothing, so that training ends on text alone.
+"""
+
+import math
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from studyguide.datasets import tinyworld
+
+HERE = Path(__file__).parent
+CONTEXT = 256
+ROWS = 16
+STEPS = 5000
+PEAK_LEARNING_RATE = 3e-3
+SEED = 20261121
+
+
+def train_tokenizer(texts):
+    """Byte-level BPE, GPT-2's kind, on the texts."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=2000,
+        min_frequency=5,
+        special_tokens=[tinyworld.END],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        bos_token=tinyworld.END,
+        eos_token=tinyworld.END,
+        pad_token=tinyworld.END,
+        unk_token=tinyworld.END,
+        model_max_length=CONTEXT,
+    )
+
+
+def text_rows(tokenizer, rng):
+    """Rows of CONTEXT tokens: whole texts, an end mark after each, the last one cut; half begin with the mark."""
+    end = tokenizer.eos_token_id
+    row = []
+    while True:
+        for ids in tokenizer(tinyworld.sample(5000, rng))["input_ids"]:
+            if not row and rng.random() < 0.5:
+                row = [end]
+            row += [*ids, end]
+            if len(row) >= CONTEXT:
+                yield row[:CONTEXT]
+                row = []
+
+
+def copy_batch(n, vocabulary, rng):
+    """Rows of random tokens that repeat after a distance between 8 and half the context."""
+    noise = rng.integers(0, vocabulary, size=(n, CONTEXT))
+    distance = rng.integers(8, CONTEXT // 2 + 1, size=(n, 1))
+    return np.take_along_axis(noise, np.arange(CONTEXT) % distance, axis=1)
+
+
+def train(tokenizer, rng):
+    torch.manual_seed(SEED)
+    end = tokenizer.eos_token_id
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_positions=CONTEXT, n_embd=128, n_layer=4, n_head=4,
+        resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, bos_token_id=end, eos_token_id=end, pad_token_id=end,
+    )  # fmt: skip
+    model = GPT2LMHeadModel(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    rows, start = text_rows(tokenizer, rng), time.time()
+    for step in range(STEPS):
+        done = step / STEPS
+        for group in optimizer.param_groups:
+            group["lr"] = PEAK_LEARNING_RATE * min(1, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * done))
+        copying = rng.random() < min(1 / 3, max(0, 0.7 - done))
+        batch = copy_batch(ROWS, len(tokenizer), rng) if copying else [next(rows) for _ in range(ROWS)]
+        ids = torch.as_tensor(np.asarray(batch))
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(ids[:, :-1], use_cache=False).logits
+        loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if step % 100 == 0 or step == STEPS - 1:
+            kind = "copy" if copying else "text"
+            print(f"step {step:5d}  {kind} loss {loss.item():.4f}  {time.time() - start:5.0f} s", flush=True)
+    return model
+
+
+def main(folder):
+    rng = np.random.default_rng(SEED)
+    torch.set_num_threads(2)
+    tokenizer = train_tokenizer(tinyworld.sample(40_000, rng))
+    model = train(tokenizer, rng)
+    print(f"{model.num_parameters():,} weights, {len(tokenizer)} tokens")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else HERE)
