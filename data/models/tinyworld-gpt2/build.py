@@ -25,6 +25,7 @@ ROWS = 16
 STEPS = 5000
 PEAK_LEARNING_RATE = 3e-3
 SEED = 20261121
+IGNORE = -100  # a target that is not scored
 
 
 def train_tokenizer(texts):
@@ -64,11 +65,15 @@ def text_rows(tokenizer, rng):
                 row = []
 
 
-def copy_batch(n, vocabulary, rng):
-    """Rows of random tokens that repeat after a distance between 8 and half the context."""
+def copy_rows(n, vocabulary, rng):
+    """Rows of random tokens that repeat after a distance of 4 tokens to half the context; and what to predict there.
+
+    The first round cannot be predicted, so it is not scored.
+    """
     noise = rng.integers(0, vocabulary, size=(n, CONTEXT))
-    distance = rng.integers(8, CONTEXT // 2 + 1, size=(n, 1))
-    return np.take_along_axis(noise, np.arange(CONTEXT) % distance, axis=1)
+    distance = np.exp(rng.uniform(np.log(4), np.log(CONTEXT // 2), size=(n, 1))).astype(int)
+    ids = np.take_along_axis(noise, np.arange(CONTEXT) % distance, axis=1)
+    return ids, np.where(np.arange(CONTEXT) < distance, IGNORE, ids)
 
 
 def train(tokenizer, rng):
@@ -85,19 +90,21 @@ def train(tokenizer, rng):
         done = step / STEPS
         for group in optimizer.param_groups:
             group["lr"] = PEAK_LEARNING_RATE * min(1, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * done))
-        copying = rng.random() < min(1 / 3, max(0, 0.7 - done))
-        batch = copy_batch(ROWS, len(tokenizer), rng) if copying else [next(rows) for _ in range(ROWS)]
-        ids = torch.as_tensor(np.asarray(batch))
+        copies, targets = copy_rows(round(ROWS * min(1 / 3, max(0, 0.75 - done))), len(tokenizer), rng)
+        text = np.asarray([next(rows) for _ in range(ROWS - len(copies))])
+        ids = torch.as_tensor(np.concatenate([text, copies]))
+        labels = torch.as_tensor(np.concatenate([text, targets]))[:, 1:]
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(ids[:, :-1], use_cache=False).logits
-        loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten())
-        loss.backward()
+        losses = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none")
+        (losses.sum() / (labels != IGNORE).sum()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         if step % 100 == 0 or step == STEPS - 1:
-            kind = "copy" if copying else "text"
-            print(f"step {step:5d}  {kind} loss {loss.item():.4f}  {time.time() - start:5.0f} s", flush=True)
+            losses = losses.detach().view_as(labels)
+            on_text, on_copies = losses[: len(text)].mean(), losses[len(text) :].sum() / (targets != IGNORE).sum()
+            print(f"step {step:5d}  text {on_text:.4f}  copies {on_copies:.4f}  {time.time() - start:5.0f} s", flush=True)
     return model
 
 
