@@ -2,9 +2,9 @@
 
     python data/models/tinyworld-gpt2/build.py            (about 25 minutes on two cores)
 
-Two kinds of rows are mixed. Most are texts of the grammar, packed. At first a third are random tokens
-repeated after a random distance: they teach the model to look back and copy, which the passwords need and
-plain training on text learns far too late. Their share falls to nothing, so that training ends on text alone.
+Passwords can only be recalled by looking back and copying, and plain training on text learns that far too late. So the
+training begins with rows of random tokens that repeat, near ones first; their share then falls to nothing, and the
+training ends on text alone.
 """
 
 import math
@@ -22,7 +22,7 @@ from studyguide.datasets import tinyworld
 HERE = Path(__file__).parent
 CONTEXT = 256
 ROWS = 16
-STEPS = 5000
+STEPS = 4400
 PEAK_LEARNING_RATE = 3e-3
 SEED = 20261121
 IGNORE = -100  # a target that is not scored
@@ -53,8 +53,7 @@ def train_tokenizer(texts):
 
 def text_rows(tokenizer, rng):
     """Rows of CONTEXT tokens: whole texts, an end mark after each, the last one cut; half begin with the mark."""
-    end = tokenizer.eos_token_id
-    row = []
+    end, row = tokenizer.eos_token_id, []
     while True:
         for ids in tokenizer(tinyworld.sample(5000, rng))["input_ids"]:
             if not row and rng.random() < 0.5:
@@ -65,15 +64,24 @@ def text_rows(tokenizer, rng):
                 row = []
 
 
-def copy_rows(n, vocabulary, rng):
-    """Rows of random tokens that repeat after a distance of 4 tokens to half the context; and what to predict there.
+def copy_rows(n, vocabulary, length, rng):
+    """Rows cut into stretches of `length`, each of random tokens that repeat; and what to predict there.
 
-    The first round cannot be predicted, so it is not scored.
+    A stretch repeats after a random distance of at most half its length. Its first round cannot be predicted, so it
+    is not scored.
     """
-    noise = rng.integers(0, vocabulary, size=(n, CONTEXT))
-    distance = np.exp(rng.uniform(np.log(4), np.log(CONTEXT // 2), size=(n, 1))).astype(int)
-    ids = np.take_along_axis(noise, np.arange(CONTEXT) % distance, axis=1)
-    return ids, np.where(np.arange(CONTEXT) < distance, IGNORE, ids)
+    noise = rng.choice(vocabulary, size=(n, CONTEXT))
+    into = np.arange(CONTEXT) % length
+    begin = np.arange(CONTEXT) - into
+    distance = rng.integers(4, length // 2 + 1, size=(n, CONTEXT))[:, begin]
+    ids = np.take_along_axis(noise, begin + into % distance, axis=1)
+    return ids, np.where(into < distance, IGNORE, ids)
+
+
+def schedule(step):
+    """(how many of the ROWS are copies, the length of their stretches) at a step."""
+    share = 1 if step < 500 else min(1 / 3, max(0, 0.8 - step / STEPS))
+    return round(ROWS * share), int(min(CONTEXT, max(32, 32 + (step - 400) / 4)))
 
 
 def train(tokenizer, rng):
@@ -81,17 +89,18 @@ def train(tokenizer, rng):
     end = tokenizer.eos_token_id
     config = GPT2Config(
         vocab_size=len(tokenizer), n_positions=CONTEXT, n_embd=128, n_layer=4, n_head=4,
-        resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, bos_token_id=end, eos_token_id=end, pad_token_id=end,
+        resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, initializer_range=0.06, bos_token_id=end, eos_token_id=end, pad_token_id=end,
     )  # fmt: skip
     model = GPT2LMHeadModel(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     rows, start = text_rows(tokenizer, rng), time.time()
+    words = np.unique(np.concatenate(tokenizer(tinyworld.sample(20_000, rng))["input_ids"]))
     for step in range(STEPS):
-        done = step / STEPS
         for group in optimizer.param_groups:
-            group["lr"] = PEAK_LEARNING_RATE * min(1, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * done))
-        copies, targets = copy_rows(round(ROWS * min(1 / 3, max(0, 0.75 - done))), len(tokenizer), rng)
-        text = np.asarray([next(rows) for _ in range(ROWS - len(copies))])
+            group["lr"] = PEAK_LEARNING_RATE * min(1, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * step / STEPS))
+        n, length = schedule(step)
+        copies, targets = copy_rows(n, words, length, rng)
+        text = np.array([next(rows) for _ in range(ROWS - n)], dtype=int).reshape(-1, CONTEXT)
         ids = torch.as_tensor(np.concatenate([text, copies]))
         labels = torch.as_tensor(np.concatenate([text, targets]))[:, 1:]
         with torch.autocast("cpu", torch.bfloat16):
@@ -103,7 +112,8 @@ def train(tokenizer, rng):
         optimizer.zero_grad()
         if step % 100 == 0 or step == STEPS - 1:
             losses = losses.detach().view_as(labels)
-            on_text, on_copies = losses[: len(text)].mean(), losses[len(text) :].sum() / (targets != IGNORE).sum()
+            on_text, on_copies = losses[: len(text)].mean(), losses[len(text) :].sum() / max(1, (targets != IGNORE).sum())
+            model.save_pretrained("build/check")
             print(f"step {step:5d}  text {on_text:.4f}  copies {on_copies:.4f}  {time.time() - start:5.0f} s", flush=True)
     return model
 

@@ -1,0 +1,1 @@
+"""Chapter 01: probabilities of tokens, and how far apart two distributions are."""
