@@ -17,7 +17,7 @@ help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "  make lab HEADLESS=1   print the address and open no browser; PORT=9000 chooses the port"
-	@echo "  make setup PYTHON=python3.12   make .venv with another Python"
+	@echo "  make setup PYTHON=python3.12   choose the Python that a new .venv is made with"
 	@echo "  make lock UPGRADE=1   take the newest versions that pyproject.toml allows"
 
 setup: $(STAMP) ## make .venv and fill it, as far as that is not done

@@ -79,7 +79,7 @@ def minilm_folder():
 def _shipped(name):
     """The folder of a model in ``data/models/``, its checksums verified; None if no such model ships."""
     folder = DATA / "models" / name
-    if not (folder / "config.json").exists():
+    if Path(name).name != name or not (folder / "config.json").exists():
         return None
     if problems := verify(folder):
         raise ValueError(f"{name} is damaged: {'; '.join(problems)}. `git checkout {folder}` restores it.")

@@ -19,7 +19,7 @@ from datetime import date
 import torch
 
 from studyguide.course.display import rounded
-from studyguide.course.progress import read, update
+from studyguide.course.records import read, update
 
 ROOMS = (
     "course.first_exercise", "probability.exercises", "statistics.exercises", "language.exercises", "text.exercises",

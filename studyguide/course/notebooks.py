@@ -7,6 +7,7 @@ python -m studyguide.course.notebooks check     say what sync would change witho
 """
 
 import asyncio
+import base64
 import os
 import re
 import sys
@@ -45,7 +46,7 @@ METADATA = {
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # names a live object of one session
 LINKS = "links"
 EXERCISE = "exercise"
-CELL_TIMEOUT = 300
+TIMEOUT = 300  # seconds for a cell, and for a kernel to start
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 SYLLABUS = re.compile(r"(?<=<!-- syllabus -->\n).*?(?=<!-- /syllabus -->)", re.DOTALL)
 
@@ -106,7 +107,8 @@ def execute(nb, file):
         client = NotebookClient(
             nb,
             kernel_name="python3",
-            timeout=CELL_TIMEOUT,
+            timeout=TIMEOUT,
+            startup_timeout=TIMEOUT,
             store_widget_state=False,
             record_timing=False,
             resources={"metadata": {"path": str(Path(file).parent)}},
@@ -173,8 +175,13 @@ def _relative(target, file):
 
 
 def generate(nb, file, root=ROOT):
-    """Write the stubs of the exercises and the links cell."""
+    """Write the stubs of the exercises and the links cell; an answer that somebody left in a stub is not overwritten."""
     for stub, exercise in exercises(nb):
+        if "raise NotImplementedError" not in stub.source:
+            raise NotebookError(
+                f"{file}, cell {stub.id}: there is an answer in this exercise. It is left as it is; copy it elsewhere and "
+                "bring the stub back (`git checkout` of the notebook), then sync again."
+            )
         stub.source = exercise.stub
     if not tagged(nb.cells[-1], LINKS):
         cell = nbformat.v4.new_markdown_cell(metadata={"tags": [LINKS]})
@@ -226,6 +233,14 @@ def readme(root=ROOT):
     return SYLLABUS.sub(lambda _: syllabus_table(root), text)
 
 
+def figure(root=ROOT):
+    """The picture of README.md: that of the cell with `"studyguide": {"readme": true}` in its metadata, as PNG bytes."""
+    cells = [cell for file in course_notebooks(root) for cell in read(file).cells]
+    marked = [cell.outputs for cell in cells if cell.metadata.get("studyguide", {}).get("readme")]
+    pictures = [output.data["image/png"] for outputs in marked for output in outputs if "image/png" in output.get("data", {})]
+    return base64.b64decode(pictures[0]) if pictures else b""
+
+
 # Commands
 
 
@@ -238,6 +253,9 @@ def check(root=ROOT):
             problems.append(f"{file.relative_to(root)} is not as `make sync` writes it")
     if readme(root) != Path(root, "README.md").read_text(encoding="utf-8"):
         problems.append("the syllabus table of README.md is not as `make sync` writes it")
+    picture = Path(root, FIGURE)
+    if not picture.exists() or figure(root) != picture.read_bytes():
+        problems.append(f"{FIGURE} is not the notebook's figure; `make sync` writes it")
     return problems
 
 
@@ -250,6 +268,7 @@ def sync(root=ROOT):
 
     problems = _two_at_a_time(one, course_notebooks(root))
     _save(Path(root, "README.md"), readme(root), root)
+    Path(root, FIGURE).write_bytes(figure(root))
     return problems
 
 

@@ -1,3 +1,4 @@
+import base64
 import os
 
 import nbformat
@@ -14,6 +15,9 @@ chapters:
   - {id: 01_one, title: Chapter one, notebooks: [01_a, 02_b, 03_not_written]}
   - {id: 02_two, title: Chapter two, notebooks: [01_c]}
 """
+STALE = "def stale():\n    raise NotImplementedError"
+PNG = base64.b64encode(b"the bytes of a picture").decode()
+DRAW = f'from IPython.display import display\ndisplay({{"image/png": "{PNG}", "text/plain": "Figure"}}, raw=True)'
 README = "# Course\n\n<!-- syllabus -->\nold\n<!-- /syllabus -->\nmore\n"
 
 
@@ -26,14 +30,18 @@ def root(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "syllabus.yaml").write_text(SYLLABUS)
     (tmp_path / "README.md").write_text(README)
+    (tmp_path / ".github").mkdir()
     cells = {
         "00_start_here": [
             new_code_cell("from studyguide.course import check"),
-            new_code_cell("def stale(): ...", metadata={"tags": ["exercise"]}),
+            new_code_cell(STALE, metadata={"tags": ["exercise"]}),
             new_code_cell(f'check("{EXERCISE.id}", {EXERCISE.name})'),
         ],
         "01_one/01_a": [new_code_cell("print('a')\nprint('b', flush=True)\nprint('c')"), new_code_cell("a = 1\na;")],
-        "01_one/02_b": [new_code_cell("import ipywidgets\nipywidgets.IntSlider(value=3)")],
+        "01_one/02_b": [
+            new_code_cell("import ipywidgets\nipywidgets.IntSlider(value=3)"),
+            new_code_cell(DRAW, metadata={"studyguide": {"readme": True}}),
+        ],
         "02_two/01_c": [new_code_cell("import os\nos.path.basename(os.getcwd())")],
     }
     for number, (name, made) in enumerate(cells.items()):
@@ -93,6 +101,8 @@ def test_sync_writes_everything_and_a_second_sync_changes_nothing(root, capsys):
         "<!-- /syllabus -->\nmore\n"
     )
 
+    assert (root / notebooks.FIGURE).read_bytes() == b"the bytes of a picture"
+
     assert notebooks.check(root) == []
     capsys.readouterr()
     assert notebooks.sync(root) == []
@@ -107,7 +117,18 @@ def test_check_names_what_is_out_of_date(root):
         "notebooks/01_one/02_b.ipynb is not as `make sync` writes it",
         "notebooks/02_two/01_c.ipynb is not as `make sync` writes it",
         "the syllabus table of README.md is not as `make sync` writes it",
+        ".github/figure.png is not the notebook's figure; `make sync` writes it",
     ]
+
+
+def test_sync_never_overwrites_an_answer(root):
+    file = root / "notebooks" / "00_start_here.ipynb"
+    nb = notebooks.read(file)
+    nb.cells[2].source = "def my_shares(counts):\n    return counts / counts.sum()"
+    file.write_text(notebooks.written(nb))
+    [problem] = notebooks.sync(root)
+    assert "there is an answer in this exercise" in problem
+    assert notebooks.read(file).cells[2].source == nb.cells[2].source
 
 
 @pytest.mark.parametrize(
@@ -138,7 +159,7 @@ def test_solved_notebooks_run_and_their_checks_pass(root):
     assert door.cells[3].outputs[0].text.startswith("passed")
     assert (root / "build" / "solved" / "02_two" / "01_c.ipynb").exists()
     unsolved = notebooks.read(root / "notebooks" / "00_start_here.ipynb")
-    assert unsolved.cells[2].source == "def stale(): ..."
+    assert unsolved.cells[2].source == STALE
 
 
 def test_a_solution_that_does_not_pass_is_named(root, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
@@ -21,6 +21,7 @@ CAPITAL = [0.85, 0.08, 0.03, 0.04]  # Paris, Lyon, London, everything else
 WEATHER = [0.40, 0.30, 0.20, 0.05, 0.05]
 LOGITS = np.random.default_rng(0).normal(scale=4, size=(5, 2, 30))
 FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
+properties = settings(deadline=None, max_examples=60)  # a busy machine is no failure
 weights = st.lists(st.integers(0, 1000), min_size=1, max_size=8).filter(any)
 
 
@@ -55,6 +56,7 @@ def test_softmax_of_extreme_logits():
     close(softmax([[7.0], [-3.0]]), [[1], [1]])
 
 
+@properties
 @given(st.lists(st.floats(-50, 50), min_size=2, max_size=8), st.floats(-50, 50), st.floats(0.1, 5), st.floats(1.01, 3))
 def test_softmax_ignores_a_shift_and_warms_with_temperature(logits, shift, temperature, factor):
     cold = softmax(logits, temperature)
@@ -158,6 +160,7 @@ def test_entropy_by_hand():
     assert not entropy([1.0]).signbit()
 
 
+@properties
 @given(weights, st.randoms())
 def test_entropy_is_bounded_and_blind_to_order(w, random):
     p = np.array(w) / sum(w)
@@ -241,7 +244,6 @@ def test_draws_depend_on_rng_alone(draw):
     assert one(6) == one(6) == one(np.int64(6)) == one(rng)
     assert one(6) != one(7)
     assert one(twin) != one(twin), "the generator must advance"
-    assert one(rng) == one(twin.set_state(rng.get_state())) or one(rng) != one(6)
     assert (torch.random.get_rng_state() == before[0]).all()
     assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
 

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 from scipy.spatial.distance import jensenshannon
@@ -39,6 +39,7 @@ PEERS = {
     total_variation: lambda p, q: np.maximum(p - q, 0).sum(-1),
     hellinger_distance: lambda p, q: np.sqrt(1 - np.sqrt(p * q).sum(-1)),
 }
+properties = settings(deadline=None, max_examples=60)  # a busy machine is no failure
 
 
 def random_pair(*shape, seed=0):
@@ -91,7 +92,7 @@ def test_kl_of_the_medical_model():
 @pytest.mark.parametrize(
     ("p", "q", "nats", "bits", "distance", "distance_2"),
     [
-        ([0.6, 0.3, 0.1], [0.4, 0.4, 0.2], 0.0221, 0.0320, 0.1488, 0.1788),  # sentiment
+        ([0.6, 0.3, 0.1], [0.4, 0.4, 0.2], 0.0221, 0.0320, 0.1488, 0.1787),  # sentiment
         ([0.5, 0.3, 0.2], [0.3, 0.5, 0.2], 0.0253, 0.0365, 0.1590, 0.1909),  # tone
         ([1.0, 0.0], [0.0, 1.0], 0.6931, 1.0, 0.8326, 1.0),  # nothing in common
     ],
@@ -163,6 +164,7 @@ def test_half_precision_is_computed_in_float32(divergence, dtype, size):
 # Properties
 
 
+@properties
 @given(distributions(2), st.randoms())
 def test_properties_of_a_pair(pair, random):
     p, q = pair
@@ -171,15 +173,18 @@ def test_properties_of_a_pair(pair, random):
         value = divergence(p, q)
         assert value >= 0
         close(divergence(p[order], q[order]), value, atol=1e-7 if divergence is js_distance else 1e-13)
+    assert js_divergence(p, q, base=2) <= 1
+    assert js_distance(p, q, base=2) <= 1
     for divergence in SYMMETRIC:
-        assert divergence(p, q) <= {js_divergence: math.log(2), js_distance: math.sqrt(math.log(2))}.get(divergence, 1)
-        assert divergence(p, q, **({"base": 2} if divergence in LOGARITHMIC else {})) <= 1
+        bound = {js_divergence: math.log(2), js_distance: math.sqrt(math.log(2)) + 1e-15}.get(divergence, 1)
+        assert divergence(p, q) <= bound
         close(divergence(q, p), divergence(p, q), atol=1e-7 if divergence is js_distance else 1e-14)
     close(cross_entropy(p, q), entropy(p) + kl_divergence(p, q), atol=1e-12)
     assert kl_divergence(p, q).isinf() == bool(((q == 0) & (p > 0)).any())
     assert kl_divergence(p, q) >= 2 * total_variation(p, q) ** 2 - 1e-12  # Pinsker
 
 
+@properties
 @given(distributions(1))
 def test_a_distribution_is_exactly_0_from_itself(one):
     [p] = one
@@ -188,6 +193,7 @@ def test_a_distribution_is_exactly_0_from_itself(one):
     close(cross_entropy(p, p), entropy(p))
 
 
+@properties
 @given(distributions(3))
 def test_triangle_inequality(three):
     p, q, r = three
@@ -267,9 +273,7 @@ def test_rounding_of_the_input_is_divided_out():
 )
 def test_tolerance_grows_with_rounding_and_categories(dtype, size, accepted, refused):
     for error in (accepted, -accepted, refused, -refused):
-        p = torch.full((size,), 1 / size, dtype=torch.float64)
-        p[0] += error
-        p = p.to(dtype)
+        p = torch.full((size,), (1 + error) / size, dtype=torch.float64).to(dtype)
         if abs(error) == accepted:
             assert entropy(p) > 0
         else:
@@ -350,6 +354,7 @@ def test_wasserstein_batch_equals_a_loop():
     assert wasserstein_distance(torch.rand(3).half(), torch.rand(4).half()).dtype == torch.float16
 
 
+@properties
 @given(*[st.lists(st.integers(-50, 50), min_size=1, max_size=6)] * 2, st.integers(-9, 9), st.integers(1, 9))
 def test_wasserstein_properties(x, y, shift, scale):
     distance = wasserstein_distance(x, y)

@@ -5,13 +5,13 @@ import multiprocessing
 
 import pytest
 
-from studyguide.course import progress
+from studyguide.course import records
 
 
 @pytest.fixture
 def file(tmp_path, monkeypatch):
     monkeypatch.setenv("STUDYGUIDE_PROGRESS", str(tmp_path / "deep" / "progress.json"))
-    return progress.progress_file()
+    return records.progress_file()
 
 
 def _count_up(path, times):
@@ -19,40 +19,40 @@ def _count_up(path, times):
 
     os.environ["STUDYGUIDE_PROGRESS"] = path
     for _ in range(times):
-        with progress.update("shared") as record:
+        with records.update("shared") as record:
             record["attempts"] += 1
 
 
 def test_nothing_saved_yet(file):
-    assert progress.read() == {}
+    assert records.read() == {}
     assert not file.exists()
 
 
 def test_an_update_is_saved_and_read_back(file):
-    with progress.update("kl") as record:
+    with records.update("kl") as record:
         record.update(passed="2026-01-02", attempts=3)
-    assert progress.read() == {"kl": {"passed": "2026-01-02", "attempts": 3, "hints": 0}}
+    assert records.read() == {"kl": {"passed": "2026-01-02", "attempts": 3, "hints": 0}}
 
 
 def test_an_exception_inside_an_update_changes_nothing(file):
-    with progress.update("kl") as record:
+    with records.update("kl") as record:
         record["attempts"] = 1
-    with pytest.raises(RuntimeError), progress.update("kl") as record:
+    with pytest.raises(RuntimeError), records.update("kl") as record:
         record["attempts"] = 99
         raise RuntimeError
-    assert progress.read()["kl"]["attempts"] == 1
+    assert records.read()["kl"]["attempts"] == 1
 
 
 def test_a_crash_while_writing_leaves_the_old_file(file, monkeypatch):
-    with progress.update("kl") as record:
+    with records.update("kl") as record:
         record["attempts"] = 1
     before = file.read_bytes()
 
     def crash(*_):
         raise OSError("power cut")
 
-    monkeypatch.setattr(progress.os, "replace", crash)
-    with pytest.raises(OSError, match="power cut"), progress.update("kl") as record:
+    monkeypatch.setattr(records.os, "replace", crash)
+    with pytest.raises(OSError, match="power cut"), records.update("kl") as record:
         record["attempts"] = 2
     assert file.read_bytes() == before
 
@@ -64,27 +64,27 @@ def test_two_processes_at_once_lose_nothing(file):
         worker.start()
     for worker in workers:
         worker.join()
-    assert progress.read()["shared"]["attempts"] == 50
+    assert records.read()["shared"]["attempts"] == 50
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"kl": 3}', '{"kl": {"attempts": "x"}}', "\x00\xff"])
 def test_a_damaged_file_is_set_aside_whole_and_said_so(file, damage, capsys):
     file.parent.mkdir(parents=True)
     file.write_text(damage, encoding="latin-1")
-    assert progress.read() == {}
+    assert records.read() == {}
     kept = list(file.parent.glob("progress.damaged-*.json"))
     assert len(kept) == 1
     assert kept[0].read_text(encoding="latin-1") == damage
     assert str(kept[0]) in capsys.readouterr().out
-    with progress.update("kl") as record:
+    with records.update("kl") as record:
         record["attempts"] = 1
     assert json.loads(file.read_text())["kl"]["attempts"] == 1
 
 
 def test_progress_counts_what_is_passed(file, capsys):
-    with progress.update("first-shares") as record:
+    with records.update("first-shares") as record:
         record["passed"] = "2026-01-02"
-    progress.progress()
+    records.progress()
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["course", "1", "of", "1", "all", "done"] in rows
     assert any(row[0] == "probability" and row[1] == "0" and row[-1] == "softmax-temperature" for row in rows[1:])
