@@ -71,7 +71,9 @@ def minilm_folder():
     for weights in candidates:
         if isinstance(weights, str | Path) and Path(weights).exists():
             if sha256(weights) != MINILM_SHA256:
-                raise ValueError(f"{weights} is not the published {MINILM}: sha256 {sha256(weights)}, expected {MINILM_SHA256}")
+                raise ValueError(
+                    f"{weights} is not the published {MINILM}: sha256 {sha256(weights)}, expected {MINILM_SHA256}"
+                )
             return Path(weights).parent
     return None
 

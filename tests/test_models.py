@@ -119,7 +119,9 @@ def test_it_says_the_same_on_a_gpu(lm, monkeypatch):
         torch.testing.assert_close(model(ids.cuda()).logits.cpu(), lm[0](ids).logits, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize(("load", "kind"), [(models.load_causal_lm, "language model"), (models.load_sentence_encoder, "sentence encoder")])
+@pytest.mark.parametrize(
+    ("load", "kind"), [(models.load_causal_lm, "language model"), (models.load_sentence_encoder, "sentence encoder")]
+)
 def test_a_model_that_cannot_be_had_says_how_to_get_it(load, kind, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=f"{kind} 'no-such-model' can't be had.*HF_HUB_OFFLINE.*tinyworld-gpt2"):

@@ -77,7 +77,9 @@ def by_chapter():
     """{chapter: its exercises}, in the order of the course, as far as it is built."""
     chapters = {}
     for room in ROOMS:
-        if importlib.util.find_spec(f"studyguide.{room.split('.')[0]}") and importlib.util.find_spec(f"studyguide.{room}"):
+        if importlib.util.find_spec(f"studyguide.{room.split('.')[0]}") and importlib.util.find_spec(
+            f"studyguide.{room}"
+        ):
             chapters[room.split(".")[0]] = importlib.import_module(f"studyguide.{room}").EXERCISES
     return chapters
 
@@ -92,7 +94,9 @@ def find(exercise_id):
     known = {exercise.id: exercise for exercise in all_exercises()}
     if exercise_id not in known:
         near = difflib.get_close_matches(str(exercise_id), known, n=3)
-        raise ValueError(f"exercise_id {exercise_id!r} is not known; did you mean {' or '.join(near or list(known)[:3])}?")
+        raise ValueError(
+            f"exercise_id {exercise_id!r} is not known; did you mean {' or '.join(near or list(known)[:3])}?"
+        )
     return known[exercise_id]
 
 
@@ -136,13 +140,19 @@ def solution(exercise_id):
 def judge(exercise, answer):
     """(verdict, message) for an answer; the verdict is "passed", "not yet" or "not attempted yet"."""
     if not callable(answer):
-        return "not yet", f"give check the function itself, without calling it: check({exercise.id!r}, {exercise.name})."
+        return (
+            "not yet",
+            f"give check the function itself, without calling it: check({exercise.id!r}, {exercise.name}).",
+        )
     outcomes = []
     for case in exercise.cases:
         given = copy.deepcopy(case)
         outcome = _outcome(answer, given)
         if isinstance(outcome, NotImplementedError):
-            return "not attempted yet", f"write the body of {exercise.name} in the cell above, run it, then run this cell."
+            return (
+                "not attempted yet",
+                f"write the body of {exercise.name} in the cell above, run it, then run this cell.",
+            )
         if not all(_same(a, b) for a, b in zip(given, case, strict=True)):
             return "not yet", f"{exercise.name} changes its input in place. Work on a copy: the caller still needs it."
         outcomes.append(outcome)
@@ -155,11 +165,10 @@ def judge(exercise, answer):
     for wrong in exercise.wrong:
         if _all_same(outcomes, [_outcome(wrong.answer, case) for case in exercise.cases]):
             return "not yet", wrong.diagnosis
-    for case, outcome, value in zip(exercise.cases, outcomes, expected, strict=True):
-        if not _same(outcome, value):
-            break
+    tried = zip(exercise.cases, outcomes, expected, strict=True)
+    case, outcome, value = next((c, got, wanted) for c, got, wanted in tried if not _same(got, wanted))
     problem = _ordinary_mistake(exercise, case, outcome) or _mismatch(outcome, value)
-    return "not yet", f"{problem} (with {_described(exercise, case)})" if case else problem
+    return "not yet", f"{problem} (with {_described(exercise, case)})"
 
 
 def _found(exercise_id):

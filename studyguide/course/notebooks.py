@@ -44,6 +44,7 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # names a live object of one session
+FIGURE = ".github/figure.png"
 LINKS = "links"
 EXERCISE = "exercise"
 TIMEOUT = 300  # seconds for a cell, and for a kernel to start
@@ -237,7 +238,9 @@ def figure(root=ROOT):
     """The picture of README.md: that of the cell with `"studyguide": {"readme": true}` in its metadata, as PNG bytes."""
     cells = [cell for file in course_notebooks(root) for cell in read(file).cells]
     marked = [cell.outputs for cell in cells if cell.metadata.get("studyguide", {}).get("readme")]
-    pictures = [output.data["image/png"] for outputs in marked for output in outputs if "image/png" in output.get("data", {})]
+    pictures = [
+        output.data["image/png"] for outputs in marked for output in outputs if "image/png" in output.get("data", {})
+    ]
     return base64.b64decode(pictures[0]) if pictures else b""
 
 

@@ -132,7 +132,9 @@ DRAW = Exercise(
     ),
     solution=my_draw,
     peer=lambda p, u: sum(end <= u for end in p.cumsum(0).tolist()),
-    cases=tuple((_t(0.25, 0.5, 0.0, 0.25), torch.tensor(u, dtype=torch.float64)) for u in (0.0, 0.1, 0.25, 0.7, 0.75, 0.99)),
+    cases=tuple(
+        (_t(0.25, 0.5, 0.0, 0.25), torch.tensor(u, dtype=torch.float64)) for u in (0.0, 0.1, 0.25, 0.7, 0.75, 0.99)
+    ),
     wrong=(
         Wrong(
             lambda p, u: torch.searchsorted(p.cumsum(0), u),
@@ -212,7 +214,9 @@ def _verify_twins(answer):
     except (ValueError, TypeError) as error:
         return f"{error}."
     if gap > 1e-6:
-        return f"the entropies differ by {gap:.4f} nats. Moving the same probabilities to other words keeps the entropy."
+        return (
+            f"the entropies differ by {gap:.4f} nats. Moving the same probabilities to other words keeps the entropy."
+        )
     if apart == 0:
         return "p and q are the same distribution, so the metric is not fooled."
     if apart <= 0.8:
@@ -241,9 +245,7 @@ TWINS = Exercise(
             lambda: (_t(0.9, 0.1), _t(0.6, 0.4)),
             "the entropies differ by 0.3479 nats. Moving the same probabilities to other words keeps the entropy.",
         ),
-        Wrong(
-            lambda: (_t(0.5, 0.5), _t(0.5, 0.5)), "p and q are the same distribution, so the metric is not fooled."
-        ),
+        Wrong(lambda: (_t(0.5, 0.5), _t(0.5, 0.5)), "p and q are the same distribution, so the metric is not fooled."),
         Wrong(
             lambda: (_t(0.6, 0.3, 0.1), _t(0.3, 0.6, 0.1)),
             "equal entropy, but total variation is only 0.30. Put the big probabilities on different words.",
