@@ -202,7 +202,7 @@ COUNT_SD = Exercise(
 
 def my_twins():
     """Two distributions over the same words (1-D tensors): equal entropy, total variation above 0.8."""
-    return _t(0.9, 0.1, 0.0), _t(0.0, 0.1, 0.9)
+    return torch.tensor([0.9, 0.1, 0.0]), torch.tensor([0.0, 0.1, 0.9])
 
 
 def _verify_twins(answer):

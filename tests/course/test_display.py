@@ -32,9 +32,9 @@ def test_rounded(value, text):
 
 
 def test_show_prints_label_value_unit(capsys):
-    display.show("entropy", torch.tensor(1.27985), "nats")
+    display.show("entropy", torch.tensor(1.27987), "nats")
     display.show("count", 3)
-    assert capsys.readouterr().out == "entropy: 1.2798 nats\ncount: 3\n"
+    assert capsys.readouterr().out == "entropy: 1.2799 nats\ncount: 3\n"
 
 
 def test_table_aligns_words_left_and_numbers_right(capsys):

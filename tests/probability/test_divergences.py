@@ -401,6 +401,7 @@ def enumerate_splits(a, b, divergence):
     [
         ([2, 1, 0], [0, 1, 2], js_divergence),
         ([4, 1, 1], [1, 2, 1], js_divergence),
+        ([2, 1, 0, 0, 0], [0, 1, 2, 2, 2], js_divergence),  # ties that rounding would tear apart
         ([3, 0], [0, 3], kl_divergence),
         ([3, 2, 0], [1, 1, 2], total_variation),
     ],
