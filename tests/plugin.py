@@ -15,6 +15,7 @@ from queue import Empty
 
 import nbval.plugin
 import pytest
+import torch
 from nbval.kernel import RunningKernel, start_new_kernel
 from nbval.plugin import IPyNbCell, IPyNbFile
 
@@ -25,6 +26,8 @@ os.environ |= {name: value for name, value in EXECUTION_ENV.items() if name != "
 os.environ |= {"MPLBACKEND": "Agg", "STUDYGUIDE_PROGRESS": str(Path(SCRATCH.name, "progress.json"))}
 for name in ("STUDYGUIDE_LM", "STUDYGUIDE_ENCODER", "STUDYGUIDE_DEVICE"):
     os.environ.pop(name, None)
+
+torch.set_num_threads(1)  # it was imported before OMP_NUM_THREADS was set
 
 SHOWN = ("image/png", "image/jpeg", "image/svg+xml", "text/html")  # must be there again, may differ
 
@@ -72,11 +75,8 @@ def _refuse_remote(host):
 
 
 def pytest_runtest_setup(item):
-    if item.get_closest_marker("gpu"):
-        import torch
-
-        if not torch.cuda.is_available():
-            pytest.skip("needs a CUDA GPU")
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU")
 
 
 # Notebooks

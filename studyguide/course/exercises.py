@@ -21,10 +21,10 @@ import torch
 from studyguide.course.display import rounded
 from studyguide.course.records import read, update
 
-ROOMS = (
-    "course.first_exercise", "probability.exercises", "statistics.exercises", "language.exercises", "text.exercises",
-    "image.exercises", "rag.exercises", "online.exercises", "human.exercises", "production.exercises",
-)  # fmt: skip
+ROOMS = {"start here": "course.first_exercise"} | {
+    chapter: f"{chapter}.exercises"
+    for chapter in ("probability", "statistics", "language", "text", "image", "rag", "online", "human", "production")
+}
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,12 @@ class Exercise:
 
 def by_chapter():
     """{chapter: its exercises}, in the order of the course, as far as it is built."""
-    chapters = {}
-    for room in ROOMS:
-        if importlib.util.find_spec(f"studyguide.{room.split('.')[0]}") and importlib.util.find_spec(
-            f"studyguide.{room}"
-        ):
-            chapters[room.split(".")[0]] = importlib.import_module(f"studyguide.{room}").EXERCISES
-    return chapters
+    built = {chapter: f"studyguide.{room}" for chapter, room in ROOMS.items() if _is_built(f"studyguide.{room}")}
+    return {chapter: importlib.import_module(module).EXERCISES for chapter, module in built.items()}
+
+
+def _is_built(module):
+    return all(map(importlib.util.find_spec, (module.rpartition(".")[0], module)))
 
 
 def all_exercises():

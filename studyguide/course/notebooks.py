@@ -45,6 +45,7 @@ METADATA = {
 }
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # names a live object of one session
 FIGURE = ".github/figure.png"
+IGNORED = "nbval-ignore-output"  # its output tells of one machine, so none is kept
 LINKS = "links"
 EXERCISE = "exercise"
 TIMEOUT = 300  # seconds for a cell, and for a kernel to start
@@ -135,7 +136,7 @@ def normalise(nb):
             {k: v for k, v in cell.metadata.items() if k in ("studyguide", "tags") and v}
         )
         if cell.cell_type == "code":
-            cell.outputs = _normal_outputs(cell.outputs)
+            cell.outputs = [] if tagged(cell, IGNORED) else _normal_outputs(cell.outputs)
     return nb
 
 

@@ -86,5 +86,5 @@ def test_progress_counts_what_is_passed(file, capsys):
         record["passed"] = "2026-01-02"
     records.progress()
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["course", "1", "of", "1", "all", "done"] in rows
+    assert ["start", "here", "1", "of", "1", "all", "done"] in rows
     assert any(row[0] == "probability" and row[1] == "0" and row[-1] == "softmax-temperature" for row in rows[1:])
