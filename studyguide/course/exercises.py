@@ -69,8 +69,10 @@ class Exercise:
     @property
     def stub(self):
         """What the learner starts from: the signature, the docstring, and an error that marks it unsolved."""
-        doc = textwrap.indent(f'"""{inspect.getdoc(self.solution)}"""', "    ")
-        return f"def {self.name}{inspect.signature(self.solution)}:\n{doc}\n    raise NotImplementedError"
+        doc = inspect.getdoc(self.solution)
+        end = '\n"""' if "\n" in doc else '"""'
+        body = textwrap.indent(f'"""{doc}{end}\nraise NotImplementedError', "    ")
+        return f"def {self.name}{inspect.signature(self.solution)}:\n{body}"
 
 
 def by_chapter():

@@ -6,7 +6,10 @@ from studyguide.course.exercises import Exercise, Wrong
 
 
 def my_shares(counts):
-    """Turn counts into shares that sum to 1. counts: a 1-D tensor. Returns a tensor of the same length."""
+    """Turn counts into shares that sum to 1.
+
+    counts: a 1-D tensor. Returns a tensor of the same length.
+    """
     return counts / counts.sum()
 
 

@@ -14,7 +14,10 @@ def _t(*values):
 
 
 def my_softmax(logits, temperature):
-    """Probabilities of 1-D logits at a temperature above 0. Returns a tensor of the same length that sums to 1."""
+    """Probabilities of 1-D logits at a temperature above 0.
+
+    Returns a tensor of the same length that sums to 1.
+    """
     scaled = logits / temperature
     weights = torch.exp(scaled - scaled.max())
     return weights / weights.sum()
@@ -67,7 +70,10 @@ SOFTMAX = Exercise(
 
 
 def my_entropy(p):
-    """Entropy of a 1-D distribution p, in nats. Returns one number. A zero in p contributes nothing."""
+    """Entropy of a 1-D distribution p, in nats.
+
+    Returns one number. A zero in p contributes nothing.
+    """
     return torch.special.entr(p).sum()
 
 
@@ -113,7 +119,10 @@ ENTROPY = Exercise(
 
 
 def my_draw(p, u):
-    """The category that a uniform draw u in [0, 1) selects from a 1-D distribution p. Returns its index."""
+    """The category that a uniform draw u in [0, 1) selects from a 1-D distribution p.
+
+    Returns its index.
+    """
     return torch.searchsorted(p.cumsum(0), u, right=True)
 
 
@@ -161,7 +170,10 @@ DRAW = Exercise(
 
 
 def my_count_sd(p, n):
-    """Standard deviation of how often a category of probability p comes up in n draws. Returns one number."""
+    """Standard deviation of how often a category of probability p comes up in n draws.
+
+    Returns one number.
+    """
     return (n * p * (1 - p)) ** 0.5
 
 
@@ -201,7 +213,7 @@ COUNT_SD = Exercise(
 
 
 def my_twins():
-    """Two distributions over the same words (1-D tensors): equal entropy, total variation above 0.8."""
+    """Two distributions over the same words (1-D tensors), with equal entropy."""
     return torch.tensor([0.9, 0.1, 0.0]), torch.tensor([0.0, 0.1, 0.9])
 
 
@@ -256,7 +268,10 @@ TWINS = Exercise(
 
 
 def my_cross_entropy(p, q):
-    """Cross-entropy of the prediction q under the truth p (1-D distributions), in nats. Returns one number."""
+    """Cross-entropy of the prediction q under the truth p (1-D distributions), in nats.
+
+    Returns one number.
+    """
     return -torch.special.xlogy(p, q).sum()
 
 
@@ -304,7 +319,10 @@ CROSS_ENTROPY = Exercise(
 
 
 def my_kl_divergence(p, q):
-    """Kullback-Leibler divergence from q to p (1-D distributions), in nats. Returns one number, perhaps infinity."""
+    """Kullback-Leibler divergence of p from q (1-D distributions), in nats.
+
+    Returns one number, perhaps infinity.
+    """
     return (torch.special.xlogy(p, p) - torch.special.xlogy(p, q)).sum()
 
 
@@ -363,7 +381,10 @@ KL = Exercise(
 
 
 def my_js_divergence(p, q):
-    """Jensen-Shannon divergence of two 1-D distributions, in nats. Returns one number between 0 and log 2."""
+    """Jensen-Shannon divergence of two 1-D distributions, in nats.
+
+    Returns one number between 0 and log 2.
+    """
     m = (p + q) / 2
     return (my_kl_divergence(p, m) + my_kl_divergence(q, m)) / 2
 
@@ -418,7 +439,10 @@ JS = Exercise(
 
 
 def my_p_value(observed, null):
-    """Permutation p-value: observed is one number, null a 1-D tensor of the statistic under chance. Returns one number."""
+    """Permutation p-value: observed is one number, null a 1-D tensor of the statistic under chance.
+
+    Returns one number.
+    """
     return (1 + (null >= observed).sum()) / (1 + len(null))
 
 
