@@ -9,7 +9,8 @@ import torch.nn.functional as F
 
 from studyguide import models
 from studyguide.datasets import DATA, tinyworld
-from studyguide.datasets.tinyworld import END, grammar, split_words
+from studyguide.datasets.grammar import END, split_words
+from studyguide.datasets.tinyworld import grammar
 
 CONTEXT = 256
 PROMPTS = (

@@ -8,7 +8,8 @@ import pytest
 from scipy import stats
 
 from studyguide.datasets import tinyworld
-from studyguide.datasets.tinyworld import END, Grammar, grammar, join_words, split_words
+from studyguide.datasets.grammar import END, Grammar, join_words, split_words
+from studyguide.datasets.tinyworld import grammar
 
 FINITE = ["capital", "weather", "love", "cat", "crossing", "fact", "sum", "report", "code"]
 
