@@ -158,7 +158,7 @@ def judge(exercise, answer):
             return "not yet", f"{exercise.name} changes its input in place. Work on a copy: the caller still needs it."
         outcomes.append(outcome)
     if exercise.verify:
-        problem = _ordinary_mistake(exercise, (), outcomes[0]) or exercise.verify(outcomes[0])
+        problem = _ordinary_mistake(exercise, (), outcomes[0]) or _verified(exercise, outcomes[0])
         return ("not yet", problem) if problem else ("passed", f"{exercise.title}.")
     expected = [exercise.solution(*case) for case in exercise.cases]
     if _all_same(outcomes, expected):
@@ -204,6 +204,14 @@ def _ordinary_mistake(exercise, case, outcome):
     if numbers is not None and torch.isnan(numbers).any():
         return f"{exercise.name} returned NaN. Somewhere 0 is divided by 0, or 0 multiplied by infinity."
     return None
+
+
+def _verified(exercise, answer):
+    """What the lab's verifier says; an answer that it cannot even read gets the reason."""
+    try:
+        return exercise.verify(answer)
+    except Exception as error:
+        return f"what you returned cannot be used here: {error}."
 
 
 def _raised_inside(error):

@@ -1,6 +1,7 @@
 """What `check`, `hint` and `solution` say to a learner."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -135,3 +136,4 @@ def test_a_lab_is_judged_by_its_verifier():
     assert judge(lab, lambda: 3) == ("not yet", "not two.")
     assert judge(lab, lambda: None)[1].endswith("Does it end in `return`?")
     assert "ZeroDivisionError" in judge(lab, lambda: 1 / 0)[1]
+    assert judge(replace(lab, verify=len), lambda: 2)[1].startswith("what you returned cannot be used here: object of")
