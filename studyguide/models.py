@@ -30,11 +30,12 @@ def load_causal_lm(name=None):
     logging.disable_progress_bar()
     name = name or os.environ.get("STUDYGUIDE_LM") or "tinyworld-gpt2"
     source = _shipped(name) or name
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=_is_local(source))
-        model = AutoModelForCausalLM.from_pretrained(source, local_files_only=_is_local(source), use_safetensors=True)
-    except OSError as error:
-        raise FileNotFoundError(_advice("language model", name)) from error
+
+    def load(**where):
+        tokenizer = AutoTokenizer.from_pretrained(source, **where)
+        return AutoModelForCausalLM.from_pretrained(source, use_safetensors=True, **where), tokenizer
+
+    model, tokenizer = _local_first(load, source, f"language model {name!r}")
     return model.to(_device()).eval(), tokenizer
 
 
@@ -49,10 +50,11 @@ def load_sentence_encoder(name=None):
 
     name = name or os.environ.get("STUDYGUIDE_ENCODER") or MINILM
     source = (minilm_folder() if name.split("/")[-1] == MINILM else None) or _shipped(name) or name
-    try:
-        return SentenceTransformer(str(source), device=_device(), local_files_only=_is_local(source))
-    except OSError as error:
-        raise FileNotFoundError(_advice("sentence encoder", name)) from error
+
+    def load(**where):
+        return SentenceTransformer(str(source), device=_device(), **where)
+
+    return _local_first(load, source, f"sentence encoder {name!r}")
 
 
 def minilm_folder():
@@ -88,19 +90,28 @@ def _shipped(name):
     return folder
 
 
-def _is_local(source):
-    """Whether only local files may be read: the source is a folder, or the hub is switched off."""
-    return Path(source).is_dir() or os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+def _local_first(load, source, what):
+    """Load from local files; only if they are not there, and the hub is not switched off, from the hub."""
+    offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+    try:
+        try:
+            return load(local_files_only=True)
+        except OSError:
+            if offline or Path(source).is_dir():
+                raise
+            return load(local_files_only=False)
+    except OSError as error:
+        raise FileNotFoundError(_advice(what)) from error
 
 
 def _device():
     return os.environ.get("STUDYGUIDE_DEVICE") or "cpu"
 
 
-def _advice(kind, name):
+def _advice(what):
     shipped = sorted(folder.parent.name for folder in DATA.glob("models/*/config.json"))
     return (
-        f"the {kind} {name!r} can't be had: it does not ship with the course, is no folder here, is not in the local "
+        f"the {what} can't be had: it does not ship with the course, is no folder here, is not in the local "
         "Hugging Face cache, and the hub did not give it (it is never asked while HF_HUB_OFFLINE=1). Ways to get it: "
         f"connect and unset HF_HUB_OFFLINE; or copy its folder here and pass the path; or use one that ships: {', '.join(shipped)}."
     )

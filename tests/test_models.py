@@ -129,6 +129,29 @@ def test_a_model_that_cannot_be_had_says_how_to_get_it(load, kind, monkeypatch, 
         load("no-such-model")
 
 
+@pytest.mark.parametrize(
+    ("offline", "cached", "asked"),
+    [("0", True, [True]), ("0", False, [True, False]), ("1", False, [True])],
+    ids=["cached", "not cached", "hub switched off"],
+)
+def test_the_hub_is_asked_only_for_what_is_not_local(offline, cached, asked, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", offline)
+    seen = []
+
+    def load(local_files_only):
+        seen.append(local_files_only)
+        if local_files_only and not cached:
+            raise OSError("not in the cache")
+        return "model"
+
+    if offline == "1":
+        with pytest.raises(FileNotFoundError, match="the model 'gpt2' can't be had"):
+            models._local_first(load, "gpt2", "model 'gpt2'")
+    else:
+        assert models._local_first(load, "gpt2", "model 'gpt2'") == "model"
+    assert seen == asked
+
+
 def test_a_damaged_shipped_model_is_refused(monkeypatch, tmp_path):
     shutil.copytree(DATA / "models/tinyworld-gpt2", tmp_path / "models/tinyworld-gpt2")
     weights = tmp_path / "models/tinyworld-gpt2/model.safetensors"
