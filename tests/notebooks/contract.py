@@ -317,18 +317,31 @@ def ideas(notebook, path, course):
 @rule()
 def covers(notebook, path, course):
     """Each covered id is named in exactly one comment `<!-- covers: S1-KL, S1-XENT -->`, where it is taught."""
-    named = Counter()
-    for number, cell in cells(notebook, "markdown"):
-        for comment in re.findall(r"<!--\s*covers:(.*?)-->", cell["source"], re.S):
-            for name in filter(None, map(str.strip, comment.split(","))):
-                named[name] += 1
-                if name not in guide(notebook)["covers"]:
-                    yield number, f"{name} is named here, but not in metadata covers"
-                if named[name] == 2:
-                    yield number, f"{name} is named a second time"
-    for name in guide(notebook)["covers"]:
-        if not named[name]:
-            yield 0, f"metadata covers {name}; no comment names it"
+    comments = [
+        (number, name)
+        for number, cell in cells(notebook, "markdown")
+        for comment in re.findall(r"<!--\s*covers:(.*?)-->", cell["source"], re.S)
+        for name in filter(None, map(str.strip, comment.split(",")))
+    ]
+    yield from once_each(
+        comments,
+        guide(notebook)["covers"],
+        unknown="{} is named here, but not in metadata covers",
+        twice="{} is named a second time",
+        missing="metadata covers {}; no comment names it",
+    )
+
+
+def once_each(found, promised, unknown, twice, missing):
+    """Hold the ids found, as (cell number, id), against those promised, each of which is wanted once."""
+    seen = Counter()
+    for number, name in found:
+        seen[name] += 1
+        if name not in promised:
+            yield number, unknown.format(name)
+        if seen[name] == 2:
+            yield number, twice.format(name)
+    yield from ((0, missing.format(name)) for name in promised if not seen[name])
 
 
 def boxes(notebook):
@@ -341,21 +354,17 @@ def boxes(notebook):
 @rule(front_door=False)
 def errata(notebook, path, course):
     """Each erratum of the metadata has one box, and no other erratum has."""
-    named = Counter()
     well_formed = dict(boxes(notebook))
     for number, cell in cells(notebook, "markdown"):
         if "The guide, corrected (" in cell["source"] and number not in well_formed:
             yield number, "a box must open its own cell with '> **The guide, corrected (E1-02).**'"
-    for number, ids in well_formed.items():
-        named.update(ids)
-        for name in ids:
-            if name not in guide(notebook)["errata"]:
-                yield number, f"{name} has a box, but is not in metadata errata"
-            if named[name] == 2:
-                yield number, f"{name} has a second box"
-    for name in guide(notebook)["errata"]:
-        if not named[name]:
-            yield 0, f"{name} is in metadata errata, but has no box"
+    yield from once_each(
+        [(number, name) for number, ids in well_formed.items() for name in ids],
+        guide(notebook)["errata"],
+        unknown="{} has a box, but is not in metadata errata",
+        twice="{} has a second box",
+        missing="{} is in metadata errata, but has no box",
+    )
 
 
 @rule(front_door=False)
