@@ -1,6 +1,6 @@
-"""Reading and checking arguments, once for the whole chapter.
+"""Reading and checking arguments, once for this chapter and those after it.
 
-The functions of the chapter name their arguments here, so that an error can say which one is wrong:
+The functions of a chapter name their arguments here, so that an error can say which one is wrong:
 ``rowwise(formula, p=p, q=q)``.
 """
 
@@ -146,6 +146,36 @@ def positive_integer(name, value):
     if number < 1:
         raise ValueError(f"{name} is {number}; expected at least 1")
     return number
+
+
+def open_fraction(name, value):
+    """`value` as a float strictly between 0 and 1: a significance level, a confidence, a power."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        raise TypeError(f"{name} is {value!r}; expected a number between 0 and 1")
+    if not 0 < value < 1:
+        raise ValueError(f"{name} is {value}; expected a number strictly between 0 and 1")
+    return float(value)
+
+
+def one_of(name, value, options):
+    """`value`, which must be one of the named options."""
+    if value not in options:
+        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, options))}")
+    return value
+
+
+def samples(at_least=1, **arguments):
+    """Like `vectors`, for measurements: finite numbers, at least so many along the last axis.
+
+    >>> samples(at_least=2, a=[1, 2, 4])
+    [tensor([1., 2., 4.], dtype=torch.float64)]
+    """
+    tensors = vectors(**arguments)
+    for name, tensor in zip(arguments, tensors, strict=True):
+        check_finite(name, tensor)
+        if tensor.shape[-1] < at_least:
+            raise ValueError(f"{name} has {tensor.shape[-1]} along the last axis; expected at least {at_least} numbers")
+    return tensors
 
 
 def generator(rng, device=None):

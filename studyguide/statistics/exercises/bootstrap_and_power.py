@@ -1,0 +1,3 @@
+"""Exercises of notebook 2.2: bootstrap and power."""
+
+EXERCISES = ()

@@ -1,0 +1,3 @@
+"""Exercises of notebook 2.3: classification metrics."""
+
+EXERCISES = ()

@@ -1,0 +1,3 @@
+"""Exercises of notebook 2.4: overfitting and leakage."""
+
+EXERCISES = ()

@@ -1,0 +1,3 @@
+"""Exercises of notebook 2.1: tests and intervals."""
+
+EXERCISES = ()
