@@ -47,7 +47,7 @@ bench: setup ## time the package against independent libraries
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only
 
 lock: $(UV) ## write requirements.lock anew from pyproject.toml
-	$(UV) pip compile pyproject.toml --group pyproject.toml:offline --group pyproject.toml:dev \
+	$(UV) pip compile pyproject.toml --group pyproject.toml:offline --group pyproject.toml:benchmarks --group pyproject.toml:dev \
 		--universal --python-version 3.11 --no-header --no-annotate $(if $(UPGRADE),--upgrade) --quiet -o $(LOCK)
 
 # .venv, made by the system's Python and filled by a uv that lives in it.

@@ -14,7 +14,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
 GROUPS = PROJECT["dependency-groups"]
-REQUIRED = [*PROJECT["project"]["dependencies"], *GROUPS["offline"], *GROUPS["dev"]]
+REQUIRED = [*PROJECT["project"]["dependencies"], *GROUPS["offline"], *GROUPS["benchmarks"], *GROUPS["dev"]]
 PYTHONS = ["3.11", "3.12", "3.13"]
 SYSTEMS = [("linux", "Linux", "x86_64"), ("darwin", "Darwin", "arm64")]
 

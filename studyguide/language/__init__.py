@@ -1,0 +1,1 @@
+"""Chapter 03: what a language model predicts, how surprised it is, and how its benchmark scores are made."""

@@ -1,0 +1,3 @@
+"""Exercises of notebook 3.5, context length."""
+
+EXERCISES = ()

@@ -1,0 +1,3 @@
+"""Exercises of notebook 3.7, fine tuning."""
+
+EXERCISES = ()

@@ -1,0 +1,3 @@
+"""Exercises of notebook 3.1, tokenization."""
+
+EXERCISES = ()
