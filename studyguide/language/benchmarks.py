@@ -299,9 +299,10 @@ def compare_to_baseline(current, baseline, confidence=0.95):
     Result: a list of `Change`, in the order of the baseline.
     Errors: a missing file; tasks, metrics or items that only one side has.
     Convention: metrics are compared under their own names, never under one that is taken for granted. Scores of
-    items are compared item by item: interval of `compare_models`, exact McNemar test (sign flips if a score is not 0 or 1).
-    A pair of counts on either side makes it a z-test of two proportions. p-values are adjusted by Holm over all
-    changes, intervals are not. Equal scores are "no change"; a p-value of at least 1 - confidence is "within the noise"; higher is better.
+    items are compared item by item: interval of `compare_models`, exact McNemar test (sign flips if a score is not 0 or
+    1). A pair of counts on either side makes it a z-test of two proportions. p-values are adjusted by Holm over all
+    changes, intervals are not. Equal scores are "no change"; a p-value of at least 1 - confidence is "within the
+    noise"; higher is better.
     Source: Miller (2024), "Adding Error Bars to Evals"; Holm (1979).
 
     >>> now, then = {"gsm8k": {"exact_match": (923, 1319)}}, {"gsm8k": {"exact_match": (1187, 1319)}}
@@ -311,8 +312,9 @@ def compare_to_baseline(current, baseline, confidence=0.95):
     """
     if isinstance(baseline, str | Path):
         baseline = json.loads(Path(baseline).read_text(encoding="utf-8"))
-    if not isinstance(baseline, Mapping) or not baseline:
-        raise ValueError(f"baseline is {baseline!r:.60}; expected tasks with their metrics")
+    _check_mapping("baseline", "tasks", baseline)
+    if not baseline:
+        raise ValueError("baseline is empty; expected at least one task")
     if isinstance(current, Callable):
         current = current()
     _same_keys("tasks", current, baseline)
@@ -328,10 +330,17 @@ def compare_to_baseline(current, baseline, confidence=0.95):
 
 
 def _same_keys(what, current, baseline):
+    _check_mapping("current", what, current)
+    _check_mapping("baseline", what, baseline)
     if set(current) != set(baseline):
         only = {"current": set(current) - set(baseline), "baseline": set(baseline) - set(current)}
         sides = "; ".join(f"only in {side}: {', '.join(sorted(names)[:3])}" for side, names in only.items() if names)
         raise ValueError(f"{what} differ: {sides}")
+
+
+def _check_mapping(side, what, value):
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{side} is {value!r:.60}; expected a mapping of {what}")
 
 
 def _compare(name, current, baseline, confidence):
@@ -365,7 +374,7 @@ def _counted(name, scores):
 
 
 def _verdict(change, p_value, alpha):
-    if change == 0:
+    if abs(change) < 1e-12:  # equal but for rounding
         return "no change"
     if p_value >= alpha:
         return "within the noise"

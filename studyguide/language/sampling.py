@@ -54,7 +54,7 @@ def top_k_filter(logits, k):
 
     Shapes: logits (..., vocabulary), result the same. Errors: see the module; k below 1.
     Convention: whatever ties with the k-th is kept too; a k beyond the vocabulary keeps all.
-    Source: Fan, Lewis and Dauphin (2018), "Hierarchical neural story generation", section 5.
+    Source: Fan, Lewis and Dauphin (2018), "Hierarchical neural story generation".
 
     >>> top_k_filter([3.0, 1.0, 2.0, 2.0], 2)
     tensor([3., -inf, 2., 2.], dtype=torch.float64)
@@ -88,7 +88,7 @@ def min_p_filter(logits, p):
 
     Shapes: logits (..., vocabulary), result the same. Errors: see the module; p outside [0, 1].
     Convention: a token on the threshold is kept, but for rounding, and so is the most probable one.
-    Source: Nguyen et al. (2025), "Turning up the heat: min-p sampling for creative and coherent LLM outputs", section 3.
+    Source: Nguyen et al. (2025), "Turning up the heat: min-p sampling for creative and coherent LLM outputs".
 
     >>> min_p_filter(torch.tensor([0.6, 0.3, 0.1]).log(), 0.4).exp()
     tensor([0.6000, 0.3000, 0.0000])
@@ -104,7 +104,7 @@ def typical_filter(logits, p):
 
     Shapes: logits (..., vocabulary), result the same. Errors: see the module; p not strictly between 0 and 1.
     Convention: tokens as far from the entropy as the last one needed are kept too. The most probable token may go.
-    Source: Meister et al. (2023), "Locally typical sampling", section 4.
+    Source: Meister et al. (2023), "Locally typical sampling".
 
     >>> typical_filter(torch.tensor([0.5, 0.3, 0.2]).log(), 0.25).exp()
     tensor([0.0000, 0.3000, 0.0000])
@@ -229,7 +229,7 @@ def distinct_n(texts, n):
     `texts` are strings, split at blanks, or sequences of tokens. Range: above 0, up to 1; it falls as the texts get longer or more.
     Errors: no text has n tokens.
     Convention: divided by the number of n-grams; the paper divides by that of tokens.
-    Source: Li et al. (2016), "A diversity-promoting objective function for neural conversation models", section 5.
+    Source: Li et al. (2016), "A diversity-promoting objective function for neural conversation models".
 
     >>> distinct_n(["the sun", "the sea"], 1)
     0.75
@@ -248,7 +248,7 @@ def self_bleu(texts, n=4):
     Convention: sentence BLEU of orders 1 to n, of those that the text is long enough for; the reference length nearest to
     the text's, the shorter of two; the k-th order without a match counts 1 / 2^k matches; 0 if no word matches. This is
     sacrebleu's sentence score with tokenize="none", divided by 100.
-    Source: Zhu et al. (2018), "Texygen: a benchmarking platform for text generation models", section 3.
+    Source: Zhu et al. (2018), "Texygen: a benchmarking platform for text generation models".
 
     >>> self_bleu(["the sun is up", "the sun is up", "a dog"])
     0.6666666666666666

@@ -382,6 +382,13 @@ def test_equal_scores_are_no_change():
     assert [change.verdict for change in compare_to_baseline(same, same)] == ["no change"] * 2
 
 
+def test_as_many_gains_as_losses_are_no_change_of_the_score():
+    then, now = scores(*[1, 0] * 15, 1, 1, 0), scores(*[0, 1] * 15, 1, 1, 0)
+    [change] = compare_to_baseline({"t": {"acc": now}}, {"t": {"acc": then}})
+    assert change.verdict == "no change"
+    assert change.difference.high > 0.1  # though the two runs differ on nearly every item
+
+
 def test_holm_counts_every_metric():
     alone = compare_to_baseline({"t": {"acc": (480, 1000)}}, {"t": {"acc": (525, 1000)}})
     many = {f"t{i}": {"acc": (500, 1000)} for i in range(9)}
@@ -398,7 +405,7 @@ def test_the_baseline_is_read_before_anything_runs(tmp_path):
     with pytest.raises(FileNotFoundError):
         compare_to_baseline(never, tmp_path / "missing.json")
     (tmp_path / "empty.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(ValueError, match="baseline is {}"):
+    with pytest.raises(ValueError, match="baseline is empty"):
         compare_to_baseline(never, tmp_path / "empty.json")
 
 
@@ -426,6 +433,13 @@ ONE = {"t": {"acc": scores(1, 0)}}
 def test_what_cannot_be_compared(current, problem):
     with pytest.raises(ValueError, match=problem):
         compare_to_baseline(current, ONE)
+
+
+@pytest.mark.parametrize(("current", "baseline"), [(None, ONE), (ONE, [1, 0]), ({"t": [1, 0]}, ONE), (ONE, {"t": 0.5})])
+def test_what_is_no_mapping(current, baseline):
+    side = "current" if baseline is ONE else "baseline"
+    with pytest.raises(TypeError, match=f"{side} is .*; expected a mapping of (tasks|metrics of t)"):
+        compare_to_baseline(current, baseline)
 
 
 def test_partial_scores_cannot_be_counted():
