@@ -14,7 +14,7 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, logging
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from studyguide import models as course_models
@@ -374,7 +374,14 @@ def test_unknown_tokens_are_told():
 
 def test_a_long_text_is_counted_whole_and_without_a_warning(caplog):
     _, tokenizer = course_models.load_causal_lm("tinyworld-gpt2")
-    once, many = (fertility(tokenizer, [" sunny" * n]) for n in (1, 1000))
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_warning()
+    logging.enable_propagation()
+    try:
+        once, many = (fertility(tokenizer, [" sunny" * n]) for n in (1, 1000))
+    finally:
+        logging.set_verbosity(verbosity)
+        logging.disable_propagation()
     assert many.tokens == 1000 * once.tokens
     assert caplog.text == ""
 

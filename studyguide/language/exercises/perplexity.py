@@ -7,30 +7,11 @@ import numpy as np
 import torch
 
 from studyguide.course.exercises import Exercise, Wrong
-from studyguide.language.perplexity import bits_per_byte, perplexity
+from studyguide.language.perplexity import bits_per_byte, perplexity, rolling_windows
 
 
 def _t(*values):
     return torch.tensor(values, dtype=torch.float64)
-
-
-def my_shift(logits, tokens):
-    """The logits (length - 1, vocabulary) that have a target, and their targets (length - 1,).
-
-    logits (length, vocabulary) come from tokens (length,): those in row t predict the token after token t.
-    Returns a pair.
-    """
-    return logits[:-1], tokens[1:]
-
-
-def _target_logits(shift):
-    """What a shift pairs up, as one tensor: the logit that each row gives to its target, then the targets."""
-
-    def paired(logits, tokens):
-        rows, targets = shift(logits, tokens)
-        return torch.stack([rows.gather(-1, targets[:, None])[:, 0], targets.double()])
-
-    return paired
 
 
 def my_target_logits(logits, tokens):
@@ -170,7 +151,9 @@ BITS = Exercise(
         "One bit is log 2 nats. `len(text.encode())` counts bytes; `len(text)` counts characters.",
     ),
     solution=my_bits_per_byte,
-    peer=lambda nll_per_token, n_tokens, text: bits_per_byte(nll_per_token * n_tokens, np.frombuffer(text.encode(), "u1").size),
+    peer=lambda nll_per_token, n_tokens, text: bits_per_byte(
+        nll_per_token * n_tokens, np.frombuffer(text.encode(), "u1").size
+    ),
     cases=((60 / 33, 33, "x" * 172), (60 / 54, 54, "x" * 172), (2.5, 4, "你好世界"), (0.0, 3, "abc")),
     wrong=(
         Wrong(
@@ -214,9 +197,7 @@ def my_windows(n_tokens, size, stride):
     return windows
 
 
-def _harness_windows(n_tokens, size, stride):
-    from studyguide.language.perplexity import rolling_windows
-
+def _package_windows(n_tokens, size, stride):
     return rolling_windows(n_tokens, size - 1, size - stride)
 
 
@@ -257,7 +238,7 @@ WINDOWS = Exercise(
         "The end decides the beginning: `end - size`. For the last window the end is `n_tokens`, so it overlaps more.",
     ),
     solution=my_windows,
-    peer=_harness_windows,
+    peer=_package_windows,
     cases=((10, 5, 3), (10, 4, 2), (12, 4, 3), (4, 6, 2), (9, 3, 1)),
     wrong=(
         Wrong(
@@ -268,7 +249,10 @@ WINDOWS = Exercise(
             _at_multiples,
             "you score from the beginning of each window, so its first token has no context, and overlaps count twice.",
         ),
-        Wrong(_full_only, "the tokens after the last full window are never scored. Add a window that ends where the text ends."),
+        Wrong(
+            _full_only,
+            "the tokens after the last full window are never scored. Add a window that ends where the text ends.",
+        ),
         Wrong(
             _short_last,
             "right but for the last window: it begins at a multiple of the stride and wastes context. Let it begin at `end - size`.",
@@ -278,10 +262,25 @@ WINDOWS = Exercise(
 )
 
 
-def my_two_splits():
+def my_two_cuts():
     """Two ways to cut one text into tokens, as two lists of strings."""
-    text = "The capital of France is Paris."
-    return text.split(" "), list(text.replace(" ", ""))
+    words = [
+        "The",
+        "capital",
+        "of",
+        "France",
+        "is",
+        "Paris",
+        "and",
+        "the",
+        "capital",
+        "of",
+        "Spain",
+        "is",
+        "Madrid",
+        ".",
+    ]
+    return words, list("".join(words))
 
 
 def _verify_splits(answer):
@@ -291,7 +290,9 @@ def _verify_splits(answer):
         return "a token is a string of one character or more, and each list needs at least one."
     one, other = ("".join(split) for split in answer)
     if one != other:
-        return f"the two lists spell different texts, {one[:30]!r} and {other[:30]!r}. Keep every character, blanks too."
+        return (
+            f"the two lists spell different texts, {one[:30]!r} and {other[:30]!r}. Keep every character, blanks too."
+        )
     values = sorted(math.exp(60 / len(split)) for split in answer)
     if values[1] < 2 * values[0]:
         return (
@@ -299,12 +300,6 @@ def _verify_splits(answer):
             "the same nats, spread over fewer of them."
         )
     return None
-
-
-def my_two_cuts():
-    """Two ways to cut one text into tokens, as two lists of strings."""
-    words = "The capital of France is Paris and the capital of Spain is Madrid .".split(" ")
-    return words, list("".join(words))
 
 
 SPLITS = Exercise(
@@ -360,7 +355,9 @@ def _verify_drivel(answer):
         return f"your text has {len(words)} words; go on to 50 or more, so that nobody can call it a lucky sentence."
     if len(set(words)) > 10:
         return f"your text has {len(set(words))} different words, so it may yet say something. Use 10 at most."
-    truth, drivel = perplexity(*_tinyworld_model(), ["The capital of France is Paris.", answer]).text_perplexity.tolist()
+    truth, drivel = perplexity(
+        *_tinyworld_model(), ["The capital of France is Paris.", answer]
+    ).text_perplexity.tolist()
     if drivel >= truth:
         return (
             f"its perplexity is {drivel:.2f}; the true sentence has {truth:.2f}. The model must expect the repetition: "
@@ -374,7 +371,7 @@ DRIVEL = Exercise(
     title="Fluent and empty",
     prompt=(
         "A filter keeps training texts of low perplexity, as a sign of quality. Write `my_drivel()`: a text of 50 words or more, at most 10 of "
-        "them different, that tinyworld-gpt2 finds *less* surprising per token than \"The capital of France is Paris.\""
+        'them different, that tinyworld-gpt2 finds *less* surprising per token than "The capital of France is Paris."'
     ),
     difficulty=2,
     minutes=8,
@@ -386,8 +383,8 @@ DRIVEL = Exercise(
     verify=_verify_drivel,
     wrong=(
         Wrong(
-            lambda: "the " * 60,
-            "its perplexity is {the}; the true sentence has 1.59. The model must expect the repetition: which sentence do tinyworld's passages repeat?",
+            lambda: " ".join(["The birds are singing."] * 31),
+            "its perplexity is 1.68; the true sentence has 1.59. The model must expect the repetition: which sentence do tinyworld's passages repeat?",
         ),
         Wrong(
             lambda: "The weather is nice today.",
