@@ -147,14 +147,15 @@ def _means_by_counts(sample, n_resamples, source):
 
 
 def _means_by_indices(items, n_resamples, source):
-    """The means of each of the samples, which are of one size and share their indices."""
+    """The means of one sample, or of two of one size that share their indices."""
     n, rows, centred = items[0].shape[-1], min(n_resamples, _rows(items)), [_centred(sample) for sample in items]
-    draw, drawn = _drawer(n, rows, source), items[0].new_empty(*items[0].shape[:-1], rows * n)
+    values = torch.complex(*centred) if len(items) == 2 else centred[0]  # a pair in one number is fetched at once
+    draw, drawn = _drawer(n, rows, source), values.new_empty(*values.shape[:-1], rows * n)
 
     def sums(start, stop):
-        indices = draw().flatten()
-        blocks = (torch.index_select(sample, -1, indices, out=drawn) for sample in centred)
-        return torch.stack([block.unflatten(-1, (rows, n)).sum(-1) for block in blocks])
+        torch.index_select(values, -1, draw().flatten(), out=drawn)
+        total = drawn.unflatten(-1, (rows, n)).sum(-1)
+        return torch.stack([total.real, total.imag] if len(items) == 2 else [total])
 
     origins = torch.stack([sample.amin(-1) for sample in items])
     return origins[..., None] + _by_blocks(sums, n_resamples, rows, origins) / n
