@@ -230,7 +230,8 @@ def mann_whitney_test(a, b, confidence=0.95):
     Convention: p as scipy's mannwhitneyu, exact for a sample of at most 8 without ties, else normal with ties and
     continuity corrected. Its null hypothesis is that both distributions are equal; the interval, Brunner and Munzel's,
     does not suppose that and can disagree. It is cut at 0 and 1. Where all values of one sample exceed those of the
-    other, or all are equal, its error would be 0; then `rule_of_three(min(n, m))` stands in for the margin.
+    other, or all are equal, its error would be 0; then `rule_of_three(min(n, m))` stands in for the margin. If all
+    values are equal, p is 1.
     Source: Mann and Whitney (1947); Brunner and Munzel (2000), "The nonparametric Behrens-Fisher problem".
 
     >>> result = mann_whitney_test([5, 4, 5, 3, 5, 4], [3, 4, 2, 4, 3, 1])
@@ -248,6 +249,7 @@ def mann_whitney_test(a, b, confidence=0.95):
     if min(n, m) <= 8:  # row by row, where scipy lets a tie in one row decide for all
         tied = (np.diff(np.sort(both), axis=-1) == 0).any(-1)
         p_value = np.where(tied, p_value, stats.mannwhitneyu(a, b, axis=-1, method="exact").pvalue)
+    p_value = np.where(np.ptp(both, axis=-1) == 0, 1.0, p_value)  # of which scipy 1.18 says NaN
     # How many of the other sample lie below each value, ties counting half: its placement.
     pooled = stats.rankdata(both, axis=-1)
     placements = pooled[..., :n] - stats.rankdata(a, axis=-1), pooled[..., n:] - stats.rankdata(b, axis=-1)

@@ -1,7 +1,7 @@
 """Bootstrap intervals for a difference of means, 10,000 resamples of two samples of 10,000, against scipy.
 
-scipy computes in one thread, so torch gets no more. Its speed hangs on `batch`, the resamples that it holds at a time
-(all of them by default, in 2.4 GB): each of BATCHES is timed, and the best is the one that counts.
+scipy's speed hangs on `batch`, the resamples that it holds at a time (all of them by default, in 2.4 GB): each of
+BATCHES is timed, and the best is the one that counts.
 """
 
 import numpy as np
@@ -17,14 +17,6 @@ RNG = np.random.default_rng(0)
 SCORES = RNG.normal(size=(2, SIZE))
 HITS = RNG.integers(0, 2, size=(2, SIZE)).astype(float)
 TASKS = {"percentile": (SCORES, "percentile"), "0/1 data": (HITS, "percentile"), "bca": (SCORES, "bca")}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def difference(a, b, axis):

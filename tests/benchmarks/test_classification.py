@@ -18,15 +18,6 @@ CALLS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """scikit-learn computes in one thread, so torch gets no more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def labels(n):
     """True labels from 0 to 9, and predictions of which four in five are right."""
     rng = np.random.default_rng(0)

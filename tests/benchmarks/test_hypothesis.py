@@ -30,15 +30,6 @@ def by_studyguide(a, b, paired, batch):
     return permutation_test(a, b, paired, n_resamples=9999, rng=0).p_value
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """scipy computes in one thread, so torch gets no more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.parametrize("library", ["studyguide", "scipy"])
 @pytest.mark.parametrize("name", WORK)
 def test_permutation_test(benchmark, name, library):
