@@ -15,6 +15,8 @@ HEAVY = {"torch", "transformers", "sentence_transformers", "torchvision", "faiss
         ("studyguide.datasets.tinyworld", set()),
         ("studyguide.models", set()),
         ("studyguide.probability.divergences", {"torch"}),
+        ("studyguide.statistics.classification", {"torch"}),
+        ("studyguide.statistics.hypothesis", {"torch", "scipy"}),
         ("studyguide.course", {"torch", "matplotlib"}),
     ],
 )

@@ -1,7 +1,7 @@
 """Exercises: what they ask, and a check that says what is wrong with an answer.
 
-An exercise is written once, in ``studyguide/<chapter>/exercises.py``; the notebook's stub, the hints, the solution
-and the tests all come from there.
+An exercise is written once, in ``studyguide/<chapter>/exercises`` (a module, or one per notebook); the notebook's
+stub, the hints, the solution and the tests all come from there.
 """
 
 import copy

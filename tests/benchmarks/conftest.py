@@ -1,8 +1,17 @@
-"""After the tables of pytest-benchmark: how many times faster than its peer each group of benchmarks ran."""
+"""One thread for every library; and, after the tables of pytest-benchmark, how many times faster than its peer ours ran."""
 
 from collections import defaultdict
 
+import pytest
+import torch
+
 OURS = "studyguide"  # the value of extra_info["library"] that is not a peer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """The peers compute in one thread, so torch gets no more."""
+    torch.set_num_threads(1)
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -15,15 +15,6 @@ CALLS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """scipy computes in one thread, so torch gets no more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module", params=[torch.float64, torch.float32], ids=["float64", "float32"])
 def batch(request):
     rng = torch.Generator().manual_seed(0)
