@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from studyguide.course.exercises import Exercise, Wrong
-from studyguide.language.perplexity import bits_per_byte, perplexity, rolling_windows
+from studyguide.language.perplexity import perplexity, rolling_windows
 
 
 def _t(*values):
@@ -151,8 +151,8 @@ BITS = Exercise(
         "One bit is log 2 nats. `len(text.encode())` counts bytes; `len(text)` counts characters.",
     ),
     solution=my_bits_per_byte,
-    peer=lambda nll_per_token, n_tokens, text: bits_per_byte(
-        nll_per_token * n_tokens, np.frombuffer(text.encode(), "u1").size
+    peer=lambda nll_per_token, n_tokens, text: (
+        nll_per_token * math.log2(math.e) * n_tokens / memoryview(text.encode()).nbytes
     ),
     cases=((60 / 33, 33, "x" * 172), (60 / 54, 54, "x" * 172), (2.5, 4, "你好世界"), (0.0, 3, "abc")),
     wrong=(
@@ -392,7 +392,7 @@ DRIVEL = Exercise(
         ),
         Wrong(
             lambda: " ".join(["The capital of France is Paris, and it is a beautiful city with many old streets."] * 4),
-            "your text has 16 different words, so it may yet say something. Use 10 at most.",
+            "your text has 15 different words, so it may yet say something. Use 10 at most.",
         ),
         Wrong(lambda: ["The weather is nice today."] * 20, "return one text, as a string."),
     ),
