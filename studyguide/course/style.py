@@ -45,7 +45,9 @@ STYLE = {
 
 def begin(seed=0):
     """Set every global seed, one thread and the plot style, so that your numbers are the committed ones."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    for switch in ("HF_HUB_DISABLE_TELEMETRY", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+        os.environ.setdefault(switch, "1")
+    os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
