@@ -18,6 +18,7 @@ import pytest
 import torch
 from nbval.kernel import RunningKernel, start_new_kernel
 from nbval.plugin import IPyNbCell, IPyNbFile
+from xdist.scheduler import LoadScopeScheduling
 
 from studyguide.course.notebooks import EXECUTION_ENV, kernel_env
 
@@ -77,6 +78,17 @@ def _refuse_remote(host):
 def pytest_runtest_setup(item):
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("needs a CUDA GPU")
+
+
+class Scheduling(LoadScopeScheduling):
+    """A module's tests go to one worker, since they share fixtures; but each solved notebook is on its own."""
+
+    def _split_scope(self, nodeid):
+        return nodeid if "test_solved.py" in nodeid else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return Scheduling(config, log)
 
 
 # Notebooks

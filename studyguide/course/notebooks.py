@@ -97,8 +97,11 @@ def title(nb):
 # Running
 
 
-def execute(nb, file):
-    """Run every cell in a fresh kernel, in the folder of `file`; the outputs are kept in `nb`."""
+def execute(nb, file, env=None):
+    """Run every cell in a fresh kernel, in the folder of `file`; the outputs are kept in `nb`.
+
+    `env`: variables that the kernel gets besides those of `kernel_env`, such as ``STUDYGUIDE_LM``.
+    """
     running = 0
 
     def start(cell, cell_index):
@@ -118,7 +121,7 @@ def execute(nb, file):
             on_cell_start=start,
         )
         try:
-            asyncio.run(client.async_execute(env=kernel_env(scratch)))
+            asyncio.run(client.async_execute(env=kernel_env(scratch) | (env or {})))
         except (CellExecutionError, CellControlSignal, DeadKernelError, RuntimeError) as error:
             cell = nb.cells[running]
             said = COLOUR.sub("", str(error))
@@ -276,13 +279,16 @@ def sync(root=ROOT):
     return problems
 
 
-def solve(file, target):
-    """Write a copy of the notebook with every exercise solved to `target` and run it; every check must pass."""
+def solve(file, target, env=None):
+    """Write a copy of the notebook with every exercise solved to `target` and run it; every check must pass.
+
+    `env` is that of `execute`.
+    """
     nb = read(file)
     solved = exercises(nb)
     for stub, exercise in solved:
         stub.source = exercise.source
-    execute(nb, target)
+    execute(nb, target, env)
     target.write_text(written(normalise(nb)), encoding="utf-8")
     for stub, exercise in solved:
         checked = nb.cells[nb.cells.index(stub) + 1]
