@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from studyguide.probability.validation import BLOCK, floating, log_base, positive_integer
+from studyguide.probability.validation import floating, log_base, positive_integer
 
-GPU_BLOCK = 2**25  # logits that a GPU works on at a time; a CPU takes BLOCK, which fit into its cache
-PASS = 2048  # tokens that a CPU reads at a time, padding included, for the same reason
+LOGITS = {"cpu": 2**22, "cuda": 2**25}  # how many are made at a time: enough rows that reading the head's weights pays
+PASS = 2048  # tokens that a CPU reads at a time, padding included: what is made of them stays in its cache
 IGNORED = -100  # the label that transformers and torch do not score
 
 
@@ -379,7 +379,7 @@ def _hidden_states(model, inputs):
 
 
 def _in_chunks(value, states, head, targets, scored, vocabulary):
-    step = max(1, (BLOCK if states.is_cpu else GPU_BLOCK) // vocabulary)
+    step = max(1, LOGITS["cpu" if states.is_cpu else "cuda"] // vocabulary)
     dtype = torch.promote_types(states.dtype, torch.float32)
     rows, columns = (place.split(step) for place in scored.nonzero(as_tuple=True))
     return torch.cat(

@@ -13,14 +13,6 @@ from studyguide.language.perplexity import perplexity
 from studyguide.models import load_causal_lm
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def lm(request):
     model, tokenizer = load_causal_lm("tinyworld-gpt2")

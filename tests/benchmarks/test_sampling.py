@@ -9,14 +9,6 @@ from studyguide.models import load_causal_lm
 TOKENS = 200
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def task():
     model, tokenizer = load_causal_lm("tinyworld-gpt2")

@@ -142,7 +142,7 @@ def test_a_model_that_changes_its_logits_is_scored_by_the_changed_ones(model):
 
 
 def test_logits_are_made_a_few_positions_at_a_time(model, monkeypatch):
-    monkeypatch.setattr(module, "BLOCK", 3 * VOCABULARY)
+    monkeypatch.setitem(module.LOGITS, "cpu", 3 * VOCABULARY)
     sizes = []
     ids = torch.stack(sequences(*[15] * 4))
     with model.lm_head.register_forward_hook(lambda head, given, logits: sizes.append(logits.numel())):
