@@ -1,0 +1,1 @@
+"""Chapter 04: scores for generated text, from n-grams to embeddings."""

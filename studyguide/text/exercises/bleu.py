@@ -1,0 +1,3 @@
+"""Exercises of this notebook; not written yet."""
+
+EXERCISES = ()
