@@ -306,10 +306,10 @@ def _verify_held_out(texts):
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
         return "return a list of texts, such as `tinyworld.sample(20, rng=0)`."
     texts = list(dict.fromkeys(texts))
-    if len(texts) < FEWEST:
-        return f"the gate wants at least {FEWEST} different texts; yours are {len(texts)}."
     if strange := [text for text in texts if tinyworld.log_prob(text) == -math.inf]:
         return f"{strange[0][:40]!r} is no text of tinyworld. The set must be in the old language, or it hides nothing."
+    if len(texts) < FEWEST:
+        return f"the gate wants at least {FEWEST} different texts; yours are {len(texts)}."
     before, after, tokenizer = _before_and_after()
     rise = float(perplexity(after, tokenizer, texts).perplexity / perplexity(before, tokenizer, texts).perplexity)
     if rise > RISE:
@@ -324,7 +324,7 @@ HELD_OUT = Exercise(
     id="held-out-that-hides-forgetting",
     title="The held-out set that forgets to forget",
     prompt=(
-        "A model was fine-tuned too fast on the clinic; on stories its perplexity is now three times what it was. The release gate asks for "
+        "A model was fine-tuned too fast on the clinic; on stories its perplexity is now 2.7 times what it was. The release gate asks for "
         "the perplexity on held-out texts of tinyworld: it may rise by at most 10 %. Nobody says which texts. Write `my_held_out()`: 20 or "
         "more different texts of tinyworld with which this model passes. `tinyworld.grammar(rule).sample(n, rng=0)` draws one kind: "
         'rules are "capital", "weather", "love", "cat", "crossing", "fact", "sum", "password", "saying", "story" and "report".'
@@ -345,7 +345,7 @@ HELD_OUT = Exercise(
         ),
         Wrong(
             lambda: tinyworld.grammar("story").sample(20, rng=5),
-            "the report says that perplexity rose to 3.28 times what it was, and the gate allows 1.10. "
+            "the report says that perplexity rose to 2.70 times what it was, and the gate allows 1.10. "
             "Which kind of text did the training leave alone?",
         ),
         Wrong(
@@ -358,7 +358,7 @@ HELD_OUT = Exercise(
         ),
         Wrong(
             lambda: clinic().sample(20, rng=5),
-            "'The teacher has warm ears. Take water in' is no text of tinyworld. "
+            "'The teacher has weak legs. Take milk in ' is no text of tinyworld. "
             "The set must be in the old language, or it hides nothing.",
         ),
         Wrong(lambda: "The weather is nice.", "return a list of texts, such as `tinyworld.sample(20, rng=0)`."),
