@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from studyguide.datasets.grammar import Grammar
-from studyguide.language.perplexity import IGNORED, rolling_windows
+from studyguide.language.perplexity import IGNORED, rolling_windows, strings
 from studyguide.probability.validation import floating, generator, positive_integer
 from studyguide.statistics.bootstrap import bootstrap_interval
 
@@ -196,7 +196,7 @@ def fine_tune(model, tokenizer, texts, steps, lr, batch_size=8, *, rng, watch=No
     steps, batch_size = positive_integer("steps", steps), positive_integer("batch_size", batch_size)
     lr, source = _positive("lr", lr), generator(rng)
     model = copy.deepcopy(model).eval()
-    rows = [row for text in _strings(texts) for row in _pieces(model, tokenizer, text)]
+    rows = [row for text in strings(texts) for row in _pieces(model, tokenizer, text)]
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     if not weights:
         raise ValueError("model has no weight that requires a gradient; expected something to train")
@@ -248,17 +248,6 @@ def _positive(name, value):
     if not 0 < value < math.inf:
         raise ValueError(f"{name} is {value}; expected a positive number")
     return value
-
-
-def _strings(texts):
-    if isinstance(texts, str):
-        raise TypeError(f"texts is the string {texts[:20]!r}; expected several of them, in a list")
-    texts = list(texts)
-    if not texts:
-        raise ValueError("texts is empty; expected at least one text")
-    if wrong := [text for text in texts if not isinstance(text, str)]:
-        raise TypeError(f"texts contains {wrong[0]!r}; expected strings")
-    return texts
 
 
 def _pieces(model, tokenizer, text):
