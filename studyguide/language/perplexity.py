@@ -159,7 +159,7 @@ def perplexity(model, tokenizer, texts, batch_size=32, max_length=None, stride=N
     >>> result.tokens, result.bytes, result.words, 1 < result.perplexity < 10
     (8, 25, 6, tensor(True))
     """
-    texts = _strings(texts)
+    texts = strings(texts)
     mark, windows = _windows(model, tokenizer, texts, max_length, stride)
     of_text, values = _over_windows(_log_likelihood, model, windows, batch_size)
     text_nll = torch.zeros(len(texts), dtype=torch.float64, device=values.device)
@@ -189,7 +189,7 @@ def token_accuracy(model, tokenizer, texts, k=1, batch_size=32, max_length=None,
     """
     several = torch.as_tensor(k).tolist()
     wanted = [positive_integer("k", one) for one in (several if isinstance(several, list) else [several])]
-    _, windows = _windows(model, tokenizer, _strings(texts), max_length, stride)
+    _, windows = _windows(model, tokenizer, strings(texts), max_length, stride)
     _, ranks = _over_windows(_rank, model, windows, batch_size)
     shares = torch.stack([(ranks <= one).double().mean() for one in wanted])
     return shares if isinstance(several, list) else shares[0]
@@ -248,7 +248,8 @@ def word_perplexity(nll, n_words):
 # Reading texts
 
 
-def _strings(texts):
+def strings(texts):
+    """The texts as a list, at least one; a TypeError for what is no string, or a string where several are wanted."""
     if isinstance(texts, str):
         raise TypeError(f"texts is the string {texts[:20]!r}; expected several of them, in a list")
     texts = list(texts)
