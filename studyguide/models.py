@@ -47,7 +47,9 @@ def load_sentence_encoder(name=None):
     must have the published checksum. FileNotFoundError, with the ways to get it, if the encoder can't be had.
     """
     from sentence_transformers import SentenceTransformer
+    from transformers import logging
 
+    logging.disable_progress_bar()
     name = name or os.environ.get("STUDYGUIDE_ENCODER") or MINILM
     source = (minilm_folder() if name.split("/")[-1] == MINILM else None) or _shipped(name) or name
 

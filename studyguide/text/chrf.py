@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from studyguide.probability.validation import positive_integer
-from studyguide.text.ngrams import check_corpus
+from studyguide.text.ngrams import check_corpus, check_text
 
 PUNCTUATION = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 BLOCK = 256  # pairs of texts that are counted at a time: their n-grams stay in the processor's cache
@@ -21,6 +21,7 @@ def chrf(hypothesis, references, **settings):
     >>> chrf("ab", ["ac"])  # one of two characters, none of the one pair: the mean of 1/2 and 0
     25.0
     """
+    hypothesis, references = check_text(hypothesis, references)
     return corpus_chrf([hypothesis], [references], **settings)
 
 

@@ -42,7 +42,7 @@ def meteor(hypothesis, references, alpha=0.9, beta=3.0, gamma=0.5, *, tokenize="
     >>> result.alignment[-1], result.chunks, round(result.score, 4)
     ((4, 1, 'stem'), 2, 0.8203)
     """
-    [hypothesis], [references] = ngrams.check_corpus([hypothesis], [references])
+    hypothesis, references = ngrams.check_text(hypothesis, references)
     for name, value in (("alpha", alpha), ("gamma", gamma)):
         if not 0 <= value <= 1:
             raise ValueError(f"{name} is {value}; expected a number from 0 to 1")

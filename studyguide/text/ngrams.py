@@ -38,8 +38,7 @@ def tokenize(text, tokenizer="13a", lowercase=False, stem=False):
     >>> tokenize("قِطّة GPT-2", "rouge"), tokenize("قِطّة GPT-2", "unicode")
     (['gpt', '2'], ['قِطّة', 'gpt', '2'])
     """
-    if not isinstance(text, str):
-        raise TypeError(f"text is {text!r}; expected a str")
+    _check_str("text", text)
     split = TOKENIZERS[one_of("tokenizer", tokenizer, TOKENIZERS)]
     tokens = split((text.lower() if lowercase else text).rstrip())
     return [_stem(token) if len(token) >= STEMMED_FROM else token for token in tokens] if stem else tokens
@@ -81,21 +80,36 @@ def check_corpus(hypotheses, references):
     if not hypotheses:
         raise ValueError("hypotheses is empty; expected at least one text")
     for i, text in enumerate(hypotheses):
-        if not isinstance(text, str):
-            raise TypeError(f"hypotheses[{i}] is {text!r}; expected a str")
-    references = [_list(f"references[{i}]", group, "a list of texts") for i, group in enumerate(references)]
+        _check_str(f"hypotheses[{i}]", text)
+    references = [_texts(f"references[{i}]", group) for i, group in enumerate(references)]
     if len(references) != len(hypotheses):
         raise ValueError(
             f"there are {len(hypotheses)} hypotheses and {len(references)} lists of references; expected one list of "
             "references per hypothesis"
         )
-    for i, group in enumerate(references):
-        if not group:
-            raise ValueError(f"references[{i}] is empty; expected at least one text")
-        for j, text in enumerate(group):
-            if not isinstance(text, str):
-                raise TypeError(f"references[{i}][{j}] is {text!r}; expected a str")
     return hypotheses, references
+
+
+def check_text(hypothesis, references):
+    """One text, and its references as a list of one or more texts; errors as in `check_corpus`.
+
+    >>> check_text("a cat", ("the cat", "a cat"))
+    ('a cat', ['the cat', 'a cat'])
+    """
+    return _check_str("hypothesis", hypothesis), _texts("references", references)
+
+
+def _texts(name, texts):
+    texts = _list(name, texts, "a list of texts")
+    if not texts:
+        raise ValueError(f"{name} is empty; expected at least one text")
+    return [_check_str(f"{name}[{i}]", text) for i, text in enumerate(texts)]
+
+
+def _check_str(name, text):
+    if not isinstance(text, str):
+        raise TypeError(f"{name} is {text!r}; expected a str")
+    return text
 
 
 def _list(name, value, expected):

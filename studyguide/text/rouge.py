@@ -153,8 +153,8 @@ def _lcs_positions(a, b):
 
 
 def _one(hypothesis, references, kind, tokenize, stem, reduce):
-    hypotheses, references = ngrams.check_corpus([hypothesis], [references])
-    [[score]] = _scores(hypotheses, references, [kind], tokenize, stem, reduce)
+    hypothesis, references = ngrams.check_text(hypothesis, references)
+    [[score]] = _scores([hypothesis], [references], [kind], tokenize, stem, reduce)
     return score
 
 

@@ -1,7 +1,8 @@
-"""Each notebook runs with every exercise solved, and with another language model: both in one run, to save time.
+"""Each notebook runs with every exercise solved, and with other models: both in one run, to save time.
 
-`STUDYGUIDE_LM` names a folder with a GPT-2 of random weights, another tokenizer and half the context: its answers are
-nonsense, but no cell may fail. The committed outputs, of the course's own model, are what nbval compares.
+`STUDYGUIDE_LM` names a folder with a GPT-2 of random weights, another tokenizer and half the context, and
+`STUDYGUIDE_ENCODER` one with a random encoder: their answers are nonsense, but no cell may fail. The committed outputs,
+of the course's own models, are what nbval compares.
 """
 
 import pytest
@@ -10,11 +11,12 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from studyguide.course.notebooks import course_notebooks, solve
+from studyguide.models import minilm_folder
 
 TEXT = "the weather near the capital is the news of the day, and the fox jumps over it"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def other_model(tmp_path_factory):
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
@@ -36,6 +38,23 @@ def other_model(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def other_encoder(tmp_path_factory):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Pooling, Transformer
+
+    transformer, whole = tmp_path_factory.mktemp("transformer"), tmp_path_factory.mktemp("other_encoder")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(minilm_folder())
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        transformers.BertModel(transformers.BertConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(transformer)
+    tokenizer.save_pretrained(transformer)
+    parts = Transformer(str(transformer)), Pooling(shape["hidden_size"], pooling_mode="cls")
+    SentenceTransformer(modules=parts).save(str(whole))
+    return whole
+
+
 @pytest.mark.parametrize("file", course_notebooks(), ids=lambda file: f"{file.parent.name}/{file.stem}")
-def test_every_solution_passes_in_its_notebook_whatever_the_model(file, other_model, tmp_path):
-    solve(file, tmp_path / file.name, env={"STUDYGUIDE_LM": str(other_model)})
+def test_every_solution_passes_in_its_notebook_whatever_the_model(file, other_model, other_encoder, tmp_path):
+    solve(file, tmp_path / file.name, {"STUDYGUIDE_LM": str(other_model), "STUDYGUIDE_ENCODER": str(other_encoder)})

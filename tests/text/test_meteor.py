@@ -172,8 +172,8 @@ def test_wordnet_is_never_fetched(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (("a", "a"), TypeError, "references[0] is the str 'a'"),
-        (("a", []), ValueError, "references[0] is empty"),
+        (("a", "a"), TypeError, "references is the str 'a'"),
+        (("a", []), ValueError, "references is empty"),
         (("a", ["a"], 1.5), ValueError, "alpha is 1.5; expected a number from 0 to 1"),
         (("a", ["a"], 0.9, -1), ValueError, "beta is -1; expected a number of at least 0"),
         (("a", ["a"], 0.9, float("nan")), ValueError, "beta is nan"),

@@ -208,9 +208,9 @@ def test_lcs_of_huge_sequences():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: rouge_n("a", "a"), TypeError, "references[0] is the str 'a'; expected a list of texts"),
-        (lambda: rouge_l("a", []), ValueError, "references[0] is empty"),
-        (lambda: rouge_l(["a"], ["a"]), TypeError, "hypotheses[0] is ['a']; expected a str"),
+        (lambda: rouge_n("a", "a"), TypeError, "references is the str 'a'; expected a list of texts"),
+        (lambda: rouge_l("a", []), ValueError, "references is empty"),
+        (lambda: rouge_l(["a"], ["a"]), TypeError, "hypothesis is ['a']; expected a str"),
         (lambda: rouge_n("a", ["a"], n=0), ValueError, "n is 0; expected at least 1"),
         (lambda: rouge_n("a", ["a"], n=1.5), TypeError, "n is 1.5"),
         (lambda: rouge_n("a", ["a"], tokenize="word"), ValueError, "'word'; expected one of"),
