@@ -250,6 +250,8 @@ def _item_scores(samples):
 @contextlib.contextmanager
 def _quiet():
     """No progress bars and no log lines; gives a list that collects the warnings that concern the evaluation."""
+    from transformers import logging as transformers_logging
+
     collected = []
 
     class Collector(logging.Handler):
@@ -260,6 +262,8 @@ def _quiet():
 
     logger, handler = logging.getLogger("lm_eval"), Collector(logging.WARNING)
     before = logger.propagate, logger.level
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # it warns of the harness's padding, which stands after the text
     logger.addHandler(handler)
     logger.propagate = False
     logger.setLevel(logging.WARNING)
@@ -269,6 +273,7 @@ def _quiet():
     finally:
         logger.removeHandler(handler)
         logger.propagate, logger.level = before
+        transformers_logging.set_verbosity(verbosity)
 
 
 # Two scores
