@@ -1,5 +1,6 @@
 """One thread for every library; and, after the tables of pytest-benchmark, how many times faster than its peer ours ran."""
 
+import random
 from collections import defaultdict
 
 import pytest
@@ -12,6 +13,21 @@ OURS = "studyguide"  # the value of extra_info["library"] that is not a peer
 def one_thread():
     """The peers compute in one thread, so torch gets no more."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def random_texts():
+    """A function (pairs, words) -> (hypotheses, references): a vocabulary with rare words, three words in ten changed."""
+
+    def make(pairs, words):
+        rng = random.Random(0)
+        vocabulary = ["".join(rng.choices("aeioulnrstdk", k=rng.randrange(2, 10))) for _ in range(3000)]
+        weights = [1 / (rank + 5) for rank in range(len(vocabulary))]
+        references = [rng.choices(vocabulary, weights, k=words) for _ in range(pairs)]
+        hypotheses = [[w if rng.random() > 0.3 else rng.choices(vocabulary, weights)[0] for w in r] for r in references]
+        return [" ".join(text) for text in hypotheses], [" ".join(text) for text in references]
+
+    return make
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -1,6 +1,5 @@
 """ROUGE-1, ROUGE-2 and ROUGE-L of 2,000 pairs of 60 words, from text to mean scores, with rouge-score's tokenizer."""
 
-import random
 from statistics import fmean
 
 import pytest
@@ -14,14 +13,8 @@ KINDS = ["rouge1", "rouge2", "rougeL"]
 
 
 @pytest.fixture(scope="module")
-def corpus():
-    """Texts over a vocabulary with frequent and rare words, three in ten of them changed."""
-    rng = random.Random(0)
-    vocabulary = ["".join(rng.choices("aeioulnrstdk", k=rng.randrange(2, 10))) for _ in range(3000)]
-    weights = [1 / (rank + 5) for rank in range(len(vocabulary))]
-    references = [rng.choices(vocabulary, weights, k=WORDS) for _ in range(PAIRS)]
-    hypotheses = [[w if rng.random() > 0.3 else rng.choices(vocabulary, weights)[0] for w in r] for r in references]
-    return [" ".join(words) for words in hypotheses], [" ".join(words) for words in references]
+def corpus(random_texts):
+    return random_texts(PAIRS, WORDS)
 
 
 def studyguide(hypotheses, references, stem):
