@@ -2,6 +2,7 @@
 
 import os
 import random
+import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -44,10 +45,16 @@ STYLE = {
 
 
 def begin(seed=0):
-    """Set every global seed, one thread and the plot style, so that your numbers are the committed ones."""
+    """Set every global seed, one thread and the plot style, so that your numbers are the committed ones.
+
+    Libraries are told to be quiet: no telemetry, no progress bars of data sets, no advice by transformers, unless your
+    environment says otherwise.
+    """
     for switch in ("HF_HUB_DISABLE_TELEMETRY", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
         os.environ.setdefault(switch, "1")
     os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
+    if os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error") == "error" and "transformers" in sys.modules:
+        sys.modules["transformers"].logging.set_verbosity_error()  # it has read the environment already
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
