@@ -16,11 +16,12 @@ from queue import Empty
 import nbval.plugin
 import pytest
 import torch
-from nbval.kernel import RunningKernel, start_new_kernel
+from jupyter_client.manager import KernelManager
+from nbval.kernel import NbvalKernelspecManager, RunningKernel
 from nbval.plugin import IPyNbCell, IPyNbFile
 from xdist.scheduler import LoadScopeScheduling
 
-from studyguide.course.notebooks import EXECUTION_ENV, kernel_env
+from studyguide.course.notebooks import EXECUTION_ENV, kernel_env, kernel_sockets
 
 SCRATCH = tempfile.TemporaryDirectory(prefix="studyguide-", ignore_cleanup_errors=True)
 os.environ |= {name: value for name, value in EXECUTION_ENV.items() if name != "CUDA_VISIBLE_DEVICES"}
@@ -100,9 +101,14 @@ class Kernel(RunningKernel):
     def __init__(self, kernel_name, cwd=None, startup_timeout=60):
         self.scratch = tempfile.TemporaryDirectory(prefix="studyguide-", ignore_cleanup_errors=True)
         self.execution_count = None
-        self.km, self.kc = start_new_kernel(
-            startup_timeout, kernel_name, stderr=subprocess.DEVNULL, cwd=cwd, env=kernel_env(self.scratch.name)
+        scratch = self.scratch.name
+        self.km = KernelManager(
+            kernel_name=kernel_name, kernel_spec_manager=NbvalKernelspecManager(), **kernel_sockets(scratch)
         )
+        self.km.start_kernel(stderr=subprocess.DEVNULL, cwd=cwd, env=kernel_env(scratch))
+        self.kc = self.km.client()
+        self.kc.start_channels()
+        self.kc.wait_for_ready(timeout=startup_timeout)
         self._ensure_iopub_up()
 
     def execute_cell_input(self, cell_input, allow_stdin=None):

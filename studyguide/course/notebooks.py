@@ -20,6 +20,7 @@ import nbformat
 import yaml
 from nbclient import NotebookClient
 from nbclient.exceptions import CellControlSignal, CellExecutionError, DeadKernelError
+from traitlets.config import Config
 
 from studyguide.course.exercises import find
 from studyguide.datasets import DATA
@@ -62,6 +63,11 @@ def kernel_env(scratch):
     inherited = {k: v for k, v in os.environ.items() if k != "MPLBACKEND" and not k.startswith("STUDYGUIDE_")}
     kept = {"IPYTHONDIR": str(Path(scratch, "ipython")), "STUDYGUIDE_PROGRESS": str(Path(scratch, "progress.json"))}
     return inherited | EXECUTION_ENV | kept
+
+
+def kernel_sockets(scratch):
+    """Where a kernel listens: sockets in `scratch`, its own folder. A free port can be taken before the kernel binds it."""
+    return {"transport": "ipc", "ip": str(Path(scratch, "kernel"))}
 
 
 def chapters(root=ROOT):
@@ -118,6 +124,7 @@ def execute(nb, file, env=None):
             record_timing=False,
             resources={"metadata": {"path": str(Path(file).parent)}},
             extra_arguments=["--IPKernelApp.log_level=ERROR"],
+            config=Config(KernelManager=kernel_sockets(scratch)),
             on_cell_start=start,
         )
         try:
