@@ -27,7 +27,7 @@ NOTEBOOK_METADATA = {
 }
 INDEPENDENT = {
     "evidently", "faiss", "krippendorff", "nltk", "ranx", "river", "rouge_score", "sacrebleu", "scipy", "sklearn",
-    "statsmodels", "torchmetrics", "torchvision", "transformers",
+    "statsmodels", "torch_fidelity", "torchmetrics", "torchvision", "transformers",
 }  # fmt: skip
 RULES = {}
 

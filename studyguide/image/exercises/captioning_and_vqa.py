@@ -1,0 +1,3 @@
+"""Exercises of notebook 5.3, Captioning and VQA."""
+
+EXERCISES = ()

@@ -1,0 +1,3 @@
+"""Exercises of notebook 5.1, FID."""
+
+EXERCISES = ()
