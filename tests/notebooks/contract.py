@@ -26,7 +26,7 @@ NOTEBOOK_METADATA = {
     "language_info": {"name": "python"},
 }
 INDEPENDENT = {
-    "evidently", "faiss", "krippendorff", "nltk", "ranx", "river", "rouge_score", "sacrebleu", "scipy", "sklearn",
+    "evidently", "faiss", "krippendorff", "nltk", "pytrec_eval", "ranx", "river", "rouge_score", "sacrebleu", "scipy", "sklearn",
     "statsmodels", "torch_fidelity", "torchmetrics", "torchvision", "transformers",
 }  # fmt: skip
 RULES = {}

@@ -1,0 +1,3 @@
+"""Exercises of notebook 6.4, LLM as judge."""
+
+EXERCISES = ()

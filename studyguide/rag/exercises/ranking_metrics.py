@@ -1,0 +1,3 @@
+"""Exercises of notebook 6.2, Ranking metrics."""
+
+EXERCISES = ()
