@@ -353,13 +353,6 @@ def test_one_large_batch_takes_no_copy_of_itself():
 # The GPU
 
 
-@pytest.fixture
-def cuda():
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA GPU")
-    return torch.device("cuda", 0)
-
-
 @pytest.mark.gpu
 def test_cuda_agrees_with_cpu(cuda, test_digits):
     images = test_digits[0]

@@ -450,13 +450,6 @@ def test_fid_is_the_distance_of_the_features_and_says_whose():
 # The GPU
 
 
-@pytest.fixture
-def cuda():
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA GPU")
-    return torch.device("cuda", 0)
-
-
 @pytest.mark.gpu
 @pytest.mark.parametrize(("n", "d"), [(40, 6), (4, 6), (900, 300), (40, 300)])
 def test_cuda_agrees_with_cpu(cuda, n, d):
