@@ -41,6 +41,7 @@ SEED = 20261124
 PAD, BOS, UNKNOWN, EOS = range(4)  # CLIP pools at the largest id, not at the end mark, if the mark is 2
 WIDTH, HEADS = 128, 4
 SIDE, PATCH = 30, 10  # the picture without its white margin, in nine patches: one for each cell of the grid
+PLACE = 0.5  # standard deviation of the first weights that tell a model where a patch is
 LONGEST = 48  # tokens in a text
 STAGES = {  # steps, rows in a batch, learning rate; few steps on purpose, so that there are errors to measure
     "captioner": [(500, 64, 2e-3)],
@@ -131,7 +132,7 @@ def captioner(scenes, texts):
 def vqa(scenes, texts):
     tokenizer = new_tokenizer(texts, padding_side="left")
     config = GitConfig(
-        vision_config=vision(hidden_act="gelu", initializer_range=0.04),
+        vision_config=vision(hidden_act="gelu"),
         vocab_size=len(tokenizer),
         hidden_size=WIDTH,
         intermediate_size=2 * WIDTH,
@@ -235,6 +236,9 @@ def main(names):
     for name in names:
         torch.manual_seed(SEED)
         model, processor, losses = {"captioner": captioner, "vqa": vqa, "clip": clip}[name](scenes, texts)
+        for key, weight in model.named_parameters():
+            if "position" in key and weight.shape[-2] == 1 + (SIDE // PATCH) ** 2:
+                torch.nn.init.normal_(weight, std=PLACE)  # as large as what a patch shows, or places are not learned
         print(f"shapes-{name}: {model.num_parameters():,} weights", flush=True)
         for (loss, n), stage in zip(losses, STAGES[name], strict=True):
             train(model, loss, pixels, n, *stage)
