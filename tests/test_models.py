@@ -237,7 +237,7 @@ def test_captions_name_the_objects(captioner, scenes, pictures):
         named = sorted((colour, NOUNS.get(noun, noun)) for colour, noun in named)
         right += named == sorted((item["colour"], item["shape"]) for item in scene["objects"])
     print(f"all objects right in {right} of {len(scenes)} captions")
-    assert 0.80 < right / len(scenes) < 1
+    assert 0.85 <= right / len(scenes) <= 0.95
 
 
 def test_answers_are_good_but_not_perfect(vqa, scenes, pictures):
@@ -254,10 +254,10 @@ def test_answers_are_good_but_not_perfect(vqa, scenes, pictures):
         answers = processor.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         scores += [vqa_accuracy(answer, item["answers"]) for answer, item in zip(answers, items, strict=True)]
     print(f"VQA accuracy {sum(scores) / len(scores):.3f} of {len(scores)} questions")
-    assert 0.78 < sum(scores) / len(scores) < 0.95
+    assert 0.80 <= sum(scores) / len(scores) <= 0.92
 
 
-def test_a_question_gets_the_same_answer_alone_and_in_a_padded_batch(vqa, scenes, pictures):
+def test_a_question_gets_the_same_answer_alone_and_in_a_padded_batch(scenes, pictures):
     model, processor = models.load_vqa()
     model = model.double()
     questions = [scene["questions"][row % 5]["question"] for row, scene in enumerate(scenes[:20])]
@@ -298,8 +298,8 @@ def test_clip_finds_the_caption_and_its_norms_differ(clip, scenes, pictures):
         best[name] = ranked.int().argmax(1)
     recall = {k: (best["cosine"] < k).double().mean().item() for k in (1, 5)}
     print(f"image to text R@1 {recall[1]:.3f}, R@5 {recall[5]:.3f}")
-    assert 0.5 < recall[1] < 0.9
-    assert recall[5] > 0.8
+    assert 0.5 <= recall[1] <= 0.8
+    assert recall[5] >= 0.8
     for embeddings in (images, texts):
         assert embeddings.norm(dim=-1).std() > 0.02 * embeddings.norm(dim=-1).mean()
     assert (best["cosine"] != best["dot"]).sum() > 10, "the dot product and the cosine should rank differently"
@@ -308,10 +308,12 @@ def test_clip_finds_the_caption_and_its_norms_differ(clip, scenes, pictures):
 
 
 @pytest.mark.parametrize("name", ["captioner", "vqa", "clip"])
-def test_processors_scale_0_to_255_to_minus_1_to_1(name, request, pictures):
+def test_processors_cut_the_margin_off_and_make_white_0(name, request, pictures):
     _, processor = request.getfixturevalue(name)
     values = processor(images=pictures[:2], return_tensors="pt")["pixel_values"]
-    torch.testing.assert_close(values, torch.stack(pictures[:2]).float() / 127.5 - 1)
+    expected = (torch.stack(pictures[:2]).float() / 255 - 1) / 0.5
+    torch.testing.assert_close(values, expected[:, :, 1:31, 1:31])
+    assert (expected[:, :, [0, 31]] == 0).all(), "the margin is white"
 
 
 def test_a_captioner_is_had_from_a_folder_that_names_no_processor(captioner, pictures, tmp_path):

@@ -19,7 +19,7 @@ import torch
 
 from studyguide.datasets import path, verify
 
-__all__ = ["COLOURS", "KINDS", "PLACES", "SHAPES", "SIZES", "draw", "images", "render", "scenes"]
+__all__ = ["COLOURS", "KINDS", "PLACES", "SHAPES", "SIZES", "images", "render", "scenes"]
 
 COLOURS = {  # name: RGB, of Okabe and Ito's palette, which all kinds of colour vision tell apart
     "black": (0, 0, 0),
@@ -109,11 +109,13 @@ def scenes(split):
 
 
 def images(scenes):
-    """Scenes as a float32 tensor (n, 3, 32, 32) in [0, 1].
+    """Scenes as a float32 tensor (n, 3, 32, 32) in [0, 1]; at least one, else a ValueError.
 
     >>> images(scenes("test")[:4]).shape
     torch.Size([4, 3, 32, 32])
     """
+    if not scenes:
+        raise ValueError("scenes is empty; expected one scene or more")
     return torch.stack([render(scene["objects"]) for scene in scenes]).float() / 255
 
 
