@@ -81,6 +81,12 @@ def pytest_runtest_setup(item):
         pytest.skip("needs a CUDA GPU")
 
 
+@pytest.fixture
+def cuda():
+    """The device of the tests that compare CUDA with the CPU; they are marked `gpu`."""
+    return torch.device("cuda", 0)
+
+
 class Scheduling(LoadScopeScheduling):
     """A module's tests go to one worker, since they share fixtures; but each solved notebook is on its own."""
 

@@ -125,7 +125,8 @@ def hint(exercise_id):
         given = record["hints"]
     print(f"hint {given} of {len(exercise.hints)}: {exercise.hints[given - 1]}")
     if given == len(exercise.hints):
-        print(f'That was the last hint. solution("{exercise.id}") shows a solution.')
+        print("That was the last hint. To see a solution, run in a cell of its own:")
+        print(f'from studyguide.course import solution; solution("{exercise.id}")')
 
 
 def solution(exercise_id):

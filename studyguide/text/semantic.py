@@ -35,7 +35,7 @@ def cosine_similarity(a, b):
     tensor([0.9600, 0.8000], dtype=torch.float64)
     """
     a, b = vectors(a=a, b=b)
-    a, b, dtype = _directions(a=a, b=b)
+    a, b, dtype = directions(a=a, b=b)
     return (a * b).sum(-1).clamp(-1, 1).to(dtype)
 
 
@@ -51,7 +51,7 @@ def cosine_matrix(a, b):
     a, b = floating(a=a, b=b)
     if a.ndim < 2 or b.ndim < 2:
         raise ValueError(f"shapes are a {tuple(a.shape)} and b {tuple(b.shape)}; expected (..., vectors, d)")
-    a, b, dtype = _directions(a=a, b=b)
+    a, b, dtype = directions(a=a, b=b)
     return (a @ b.mT).clamp(-1, 1).to(dtype)
 
 
@@ -107,7 +107,7 @@ def greedy_match(
         raise ValueError(f"shapes are {shapes}; expected (..., tokens, d) with the same leading axes")
     candidate, kept_c, weights_c = _tokens("candidate", candidate, candidate_mask, candidate_weights)
     reference, kept_r, weights_r = _tokens("reference", reference, reference_mask, reference_weights)
-    candidate, reference, dtype = _directions(candidate=candidate, reference=reference)
+    candidate, reference, dtype = directions(candidate=candidate, reference=reference)
     cosines = (candidate @ reference.mT).clamp(-1, 1)
     nearest_c = cosines.masked_fill(~kept_r.unsqueeze(-2), -math.inf).amax(-1)
     nearest_r = cosines.masked_fill(~kept_c.unsqueeze(-1), -math.inf).amax(-2)
@@ -185,7 +185,7 @@ def summarise(scores, confidence=0.95, n_resamples=9999, *, rng):
     return Summary(scores.shape[-1], mean, median, std, scores.amin(-1), scores.amax(-1))
 
 
-def _directions(**sides):
+def directions(**sides):
     """Two sets of vectors, each vector at length 1, in the dtype to compute in; and the dtype of a result."""
     (one, a), (other, b) = sides.items()
     if a.shape[-1] != b.shape[-1]:

@@ -2,15 +2,19 @@
 
 `STUDYGUIDE_LM` names a folder with a GPT-2 of random weights, another tokenizer and half the context, and
 `STUDYGUIDE_ENCODER` one with a random encoder: their answers are nonsense, but no cell may fail. The committed outputs,
-of the course's own models, are what nbval compares.
+of the course's own models, are what nbval compares. A notebook that loads neither would only repeat what nbval has run,
+but for the cells that a solved exercise reaches: of such a notebook only those run, and what they need.
 """
 
+import symtable
+
+import nbformat
 import pytest
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from studyguide.course.notebooks import course_notebooks, solve
+from studyguide.course.notebooks import course_notebooks, exercises, read, solve
 from studyguide.models import minilm_folder
 
 TEXT = "the weather near the capital is the news of the day, and the fox jumps over it"
@@ -41,7 +45,7 @@ def other_model(tmp_path_factory):
 @pytest.fixture(scope="session")
 def other_encoder(tmp_path_factory):
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Pooling, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
     transformer, whole = tmp_path_factory.mktemp("transformer"), tmp_path_factory.mktemp("other_encoder")
     tokenizer = transformers.AutoTokenizer.from_pretrained(minilm_folder())
@@ -55,6 +59,58 @@ def other_encoder(tmp_path_factory):
     return whole
 
 
+def names(source):
+    """The global names that the code reads, functions' bodies included, and those that it writes."""
+    whole = symtable.symtable(source, "cell", "exec")
+    tables = [whole]
+    for table in tables:
+        tables += table.get_children()
+    reads = {
+        s.get_name() for t in tables for s in t.get_symbols() if s.is_referenced() and (t is whole or s.is_global())
+    }
+    return reads, {s.get_name() for s in whole.get_symbols() if s.is_assigned() or s.is_imported()}
+
+
+def reached(nb):
+    """The notebook without the code cells that no exercise reaches and that none of those reached needs."""
+    code = [cell for cell in nb.cells if cell.cell_type == "code"]
+    solutions = {stub.id: exercise.source for stub, exercise in exercises(nb)}
+    sources = [solutions.get(cell.id, cell.source) for cell in code]
+    reads, writes = zip(*map(names, sources), strict=True)
+    imported, solved, kept = writes[0], set(), set()
+    for i, cell in enumerate(code):
+        if cell.id in solutions or cell.source.startswith("check(") or reads[i] & solved:
+            kept.add(i)
+            solved |= writes[i]
+        else:
+            solved -= writes[i]
+    needed = set()
+    for i in reversed(range(len(code))):
+        changed = {name for name in reads[i] - imported if f"{name}." in sources[i] or f"{name}[" in sources[i]}
+        if i in kept or (writes[i] | changed) & needed:
+            kept.add(i)
+            needed = needed - writes[i] | reads[i]
+    dropped = {cell.id for i, cell in enumerate(code) if i not in kept}
+    nb.cells = [cell for cell in nb.cells if cell.id not in dropped]
+    return nb
+
+
+def test_of_a_notebook_runs_what_an_exercise_reaches_and_what_that_needs():
+    nb = read(course_notebooks()[0])
+    [(stub, exercise)] = exercises(nb)
+    check = nb.cells[nb.cells.index(stub) + 1]
+    before = ["import math", "found = []", "found.append(math.pi)", "unused = 1", "shown = 2"]
+    after = [f"mine = {exercise.name}", "both = (mine, found)", "print(shown)", "mine = 0", "print(mine)"]
+    cells = [*map(nbformat.v4.new_code_cell, before), stub, check, *map(nbformat.v4.new_code_cell, after)]
+    kept = [cell.source for cell in reached(nbformat.v4.new_notebook(cells=cells)).cells]
+    assert kept == [*before[:3], stub.source, check.source, *after[:2]]
+
+
 @pytest.mark.parametrize("file", course_notebooks(), ids=lambda file: f"{file.parent.name}/{file.stem}")
 def test_every_solution_passes_in_its_notebook_whatever_the_model(file, other_model, other_encoder, tmp_path):
-    solve(file, tmp_path / file.name, {"STUDYGUIDE_LM": str(other_model), "STUDYGUIDE_ENCODER": str(other_encoder)})
+    nb, source = read(file), tmp_path / f"unsolved_{file.name}"
+    loads = {"load_causal_lm", "load_sentence_encoder"}
+    if not any(loads & names(cell.source)[0] for cell in nb.cells if cell.cell_type == "code"):
+        nb = reached(nb)
+    nbformat.write(nb, source)
+    solve(source, tmp_path / file.name, {"STUDYGUIDE_LM": str(other_model), "STUDYGUIDE_ENCODER": str(other_encoder)})

@@ -40,13 +40,6 @@ def doodle():
     return transformers.GPT2LMHeadModel(config).double().eval()
 
 
-@pytest.fixture
-def cuda():
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA GPU")
-    return torch.device("cuda")
-
-
 class Letters:
     """A tokenizer with one token per letter, or per `size` of them: few sentences add up to a given length."""
 

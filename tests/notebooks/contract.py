@@ -280,6 +280,23 @@ def begin(notebook, path, course):
         yield number, "the first code cell must print nothing"
 
 
+@rule()
+def imports(notebook, path, course):
+    """A notebook with exercises imports hint, which its comments offer; all else that is imported is used."""
+    code = [(number, cell, [*ast.walk(ast.Module(statements(cell), []))]) for number, cell in cells(notebook, "code")]
+    offered = {"hint"} if any("exercise" in tags(cell) for _, cell, _ in code) else set()
+    read = {node.id for _, _, nodes in code for node in nodes if isinstance(node, ast.Name)}
+    found = set()
+    for number, _, nodes in code:
+        for alias in (alias for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names):
+            name = (alias.asname or alias.name).split(".")[0]
+            found.add(name)
+            if name not in read | offered:
+                yield number, f"{name} is imported, but not used"
+    for name in sorted(offered - found):
+        yield code[0][0], f"{name} is not imported, though the comments offer it"
+
+
 # --- the teaching
 
 

@@ -74,7 +74,7 @@ def notebook():
     cards = "\n".join(["<details><summary>Why?</summary>Because.</details>"] * 3)
     cells = [
         markdown("title", opening),
-        code("begin", "import scipy\nfrom studyguide.course import begin, check, show\n\nbegin()"),
+        code("begin", "import scipy\nfrom studyguide.course import begin, check, hint, show\n\nbegin()"),
         markdown("idea", idea),
         code("terms", "show('terms', terms)", text="terms: [-0.2433, 0.3965, 0.1609]\n"),
         code("sum", "show('KL', sum(terms))", text="KL: 0.3142\n"),
@@ -85,7 +85,7 @@ def notebook():
             metadata={"image/png": {"alt": ALT}},
         ),
         markdown("box", box),
-        code("shown", "show('KL', kl_divergence(p, q))", text="KL: 0.3142\n"),
+        code("shown", "show('KL', scipy.special.rel_entr(p, q).sum())", text="KL: 0.3142\n"),
         markdown("practice", "## Exercises"),
         *exercise_cells("kl", "Exercise"),
         *exercise_cells("js", "Exercise"),
@@ -111,7 +111,8 @@ def front_door():
     door = notebook()
     kept = {"title", "begin", "terms", "kl", "kl-stub", "kl-check", "links"}
     door["cells"] = [cell for cell in door["cells"] if cell["id"] in kept]
-    opening = door["cells"][0]
+    opening, imports = door["cells"][:2]
+    imports["source"] = imports["source"].replace("import scipy\n", "")
     opening["source"] = opening["source"].replace("# 1.2 Divergences", "# Start here").replace("30 min", "10 min")
     door["cells"][4]["execution_count"] = 3
     door["cells"][5]["execution_count"] = 4
@@ -295,6 +296,8 @@ SEEDS = [
     Seed("begin", "begin", "end with begin()", replaced("begin", "\nbegin()", "")),
     Seed("begin", "begin", "end with begin()", replaced("begin", "import begin, ", "import ")),
     Seed("begin", "begin", "print nothing", printing("begin", "Hello")),
+    Seed("imports", "begin", "scipy is imported, but not used", replaced("shown", "scipy", "my")),
+    Seed("imports", "begin", "hint is not imported", replaced("begin", "hint, ", "")),
     # the teaching
     Seed("ideas", "idea", "table of its symbols", replaced("idea", "| symbol |", "| letter |")),
     Seed("ideas", "idea", "computes it", without("terms", "sum", "shown")),

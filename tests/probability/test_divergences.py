@@ -59,13 +59,6 @@ def distributions(draw, number):
     return [np.array(w) / math.fsum(w) for w in draw(st.tuples(*[row] * number))]
 
 
-@pytest.fixture
-def cuda():
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA GPU")
-    return torch.device("cuda", 0)
-
-
 # The guide's numbers, written out
 
 

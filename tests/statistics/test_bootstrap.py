@@ -22,13 +22,6 @@ METHODS = ["percentile", "basic", "bca"]
 properties = settings(deadline=None, max_examples=60)  # a busy machine is no failure
 
 
-@pytest.fixture
-def cuda():
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA GPU")
-    return torch.device("cuda", 0)
-
-
 def close(actual, expected, rtol=1e-10, atol=1e-12):
     torch.testing.assert_close(actual, torch.as_tensor(expected, dtype=actual.dtype), rtol=rtol, atol=atol)
 

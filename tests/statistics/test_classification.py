@@ -68,13 +68,6 @@ def sentiment():
     return [t for t, _, n in cells for _ in range(n)], [p for _, p, n in cells for _ in range(n)]
 
 
-@pytest.fixture
-def cuda():
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA GPU")
-    return torch.device("cuda", 0)
-
-
 # The guide's numbers, written out
 
 

@@ -58,13 +58,6 @@ def stars(*shape, seed=0):
     return rng.integers(1, 6, size=shape), rng.integers(2, 6, size=shape)
 
 
-@pytest.fixture
-def cuda():
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA GPU")
-    return torch.device("cuda", 0)
-
-
 # Means
 
 

@@ -53,13 +53,6 @@ def counts(draw):
     return draw(st.sampled_from([0, n]) | st.integers(0, n)), n
 
 
-@pytest.fixture
-def cuda():
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA GPU")
-    return torch.device("cuda", 0)
-
-
 # Means
 
 

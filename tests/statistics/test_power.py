@@ -28,13 +28,6 @@ properties = settings(deadline=None, max_examples=60)  # a busy machine is no fa
 shares = st.floats(0.01, 0.99)
 
 
-@pytest.fixture
-def cuda():
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA GPU")
-    return torch.device("cuda", 0)
-
-
 def close(actual, expected, rtol=1e-10, atol=0):
     torch.testing.assert_close(actual, torch.as_tensor(expected, dtype=actual.dtype), rtol=rtol, atol=atol)
 

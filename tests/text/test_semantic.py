@@ -416,13 +416,6 @@ def test_summary_of_rows_of_equal_scores_and_of_too_few():
 # The GPU
 
 
-@pytest.fixture
-def cuda():
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA GPU")
-    return torch.device("cuda", 0)
-
-
 @pytest.mark.gpu
 def test_cuda_agrees_with_cpu(cuda):
     (a, mask_a, weights_a), (b, mask_b, weights_b) = random_match(0, positive=False)
