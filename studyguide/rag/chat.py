@@ -156,24 +156,24 @@ class ChatJudge:
     # What a judge does
 
     def claims(self, text):
-        return self._ask(_Claims, CLAIMS, text=checked("text", text)).claims
+        return self.ask(_Claims, CLAIMS, text=checked("text", text)).claims
 
     def verdict(self, claim, context):
         contexts = {f"context {i}": text for i, text in enumerate(as_contexts(context), 1)}
-        said = self._ask(_Verdict, VERDICT, claim=checked("claim", claim), **contexts)
+        said = self.ask(_Verdict, VERDICT, claim=checked("claim", claim), **contexts)
         return Verdict(said.label, said.confidence, self.name, said.reason)
 
     def questions(self, answer, n):
-        return self._ask(_Questions, QUESTIONS % positive_integer("n", n), text=checked("answer", answer)).questions[:n]
+        return self.ask(_Questions, QUESTIONS % positive_integer("n", n), text=checked("answer", answer)).questions[:n]
 
     def prefer(self, question, a, b):
         texts = {"question": checked("question", question), "answer a": checked("a", a), "answer b": checked("b", b)}
-        said = self._ask(_Preference, PREFER, **texts)
+        said = self.ask(_Preference, PREFER, **texts)
         return Preference(said.winner, self.name, said.reason)
 
     def grade(self, question, answer, rubric):
         texts = {"question": checked("question", question), "answer": checked("answer", answer)}
-        said = self._ask(_Grade, GRADE, rubric=checked("rubric", rubric), **texts)
+        said = self.ask(_Grade, GRADE, rubric=checked("rubric", rubric), **texts)
         return Grade(said.score, self.name, said.reason)
 
     def ask_all(self, method, calls):
@@ -188,8 +188,8 @@ class ChatJudge:
 
     # How it is asked
 
-    def _ask(self, schema, task, **texts):
-        """The answer to a task about some texts, an instance of the schema: from the cache, else from the server."""
+    def ask(self, schema, task, **texts):
+        """The answer to a task about some texts, an instance of the schema (a pydantic model): from the cache, else from the server."""
         blocks = [f"<{name}>\n{text}\n</{name}>" for name, text in texts.items()]
         messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "\n\n".join([task, *blocks])}]
         asked = {"model": self.model, "messages": messages, "parameters": self.parameters, "round": self._round}

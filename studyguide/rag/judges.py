@@ -20,7 +20,7 @@ import torch
 from studyguide.probability.validation import numpy_generator, one_of, open_fraction, positive_integer
 from studyguide.rag.claims import checked, plain_questions, read_words, sentences, share, split_claims
 from studyguide.statistics.intervals import Interval, proportion_interval
-from studyguide.text.semantic import _check_lengths, cosine_matrix
+from studyguide.text.semantic import check_lengths, cosine_matrix
 
 LABELS = ("supported", "contradicted", "not in context")
 
@@ -202,7 +202,7 @@ class EmbeddingJudge:
     def _read(self, texts):
         new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
         if new:
-            _check_lengths(self._encoder, new)
+            check_lengths(self._encoder, new)
             self._vectors.update(zip(new, self._encoder.encode(new, convert_to_tensor=True), strict=True))
 
     def _cosines(self, text, others):

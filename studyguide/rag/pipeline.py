@@ -29,7 +29,7 @@ from studyguide.rag.metrics import Score
 from studyguide.statistics.bootstrap import bootstrap_interval
 from studyguide.statistics.hypothesis import adjust_p_values, permutation_test
 from studyguide.statistics.intervals import proportion_interval
-from studyguide.text.semantic import _check_lengths
+from studyguide.text.semantic import check_lengths
 
 HOW = ("dense", "words", "hybrid")
 FUSED = 20  # ranks of each search that a hybrid fuses
@@ -90,7 +90,7 @@ def make_pipeline(passages, how="hybrid", generate=None, k=4, encoder=None):
 
 
 def _encode(encoder, texts):
-    _check_lengths(encoder, texts)
+    check_lengths(encoder, texts)
     return encoder.encode(texts, convert_to_tensor=True)
 
 
@@ -164,7 +164,7 @@ def chat_generator(chat):
 
     def generate(question, contexts):
         numbered = {f"context {i}": text for i, text in enumerate(contexts, 1)}
-        return chat._ask(_Answer, ANSWER, question=checked("question", question), **numbered).answer
+        return chat.ask(_Answer, ANSWER, question=checked("question", question), **numbered).answer
 
     return generate
 

@@ -245,11 +245,11 @@ def _pairs(encoder, candidates, references):
     left = [text for text, times in zip(candidates, counts, strict=True) for _ in range(times)]
     right = [text for several in references for text in several]
     place = {text: row for row, text in enumerate(dict.fromkeys(left + right))}
-    _check_lengths(encoder, list(place))
+    check_lengths(encoder, list(place))
     return list(place), [place[text] for text in left], [place[text] for text in right], counts
 
 
-def _check_lengths(encoder, texts):
+def check_lengths(encoder, texts):
     """ValueError if a text has more tokens than the encoder reads."""
     limit = encoder.max_seq_length or math.inf
     for text, ids in zip(texts, encoder.tokenizer(texts, truncation=False, verbose=False)["input_ids"], strict=True):

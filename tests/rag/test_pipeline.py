@@ -96,7 +96,7 @@ def test_the_language_model_answers_from_its_contexts():
 
 def test_a_chat_server_gets_numbered_contexts():
     class Chat:
-        def _ask(self, schema, task, **texts):
+        def ask(self, schema, task, **texts):
             assert list(texts) == ["question", "context 1", "context 2"]
             assert "[2]" in task
             return schema(answer=f"{texts['context 2']} [2]")
