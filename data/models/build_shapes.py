@@ -1,6 +1,6 @@
 """Trains shapes-captioner, shapes-vqa and shapes-clip on the training scenes of the shapes.
 
-    python data/models/build_shapes.py [captioner] [vqa] [clip]      (minutes on two cores; all three unless named)
+    python data/models/build_shapes.py [captioner] [vqa] [clip]      (6 minutes on one core; all three unless named)
 
 One script for the three, because they share the tokenizer, the image processor and the training loop. Each folder gets
 a configuration, the processor's files, safetensors and checksums.
