@@ -10,6 +10,7 @@ A generator is any function that takes a question and a list of contexts and ret
 as "[i]", from 1. Here are `extract`, which works offline, `lm_generator` and `chat_generator`.
 """
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -69,17 +70,18 @@ def make_pipeline(passages, how="hybrid", generate=None, k=4, encoder=None):
     if how != "words":
         encoder = encoder or load_sentence_encoder()
         index = build_index(_encode(encoder, texts))
-        searches.append(lambda queries: search(index, _encode(encoder, queries), depth))
+        searches.append((lambda queries: search(index, _encode(encoder, queries), depth), -math.inf))
     if how != "dense":
         bm25 = BM25(texts)
-        searches.append(lambda queries: bm25.search(queries, depth))
+        above = 0 if how == "hybrid" else -math.inf  # a passage without a shared word gets no credit in the fusion
+        searches.append((lambda queries: bm25.search(queries, depth), above))
 
     def pipeline(questions):
         if isinstance(questions, str):
             raise TypeError(f"questions is the text {questions!r:.40}; expected a list")
         asked = [question.question if isinstance(question, Question) else question for question in questions]
         queries = list(dict.fromkeys(checked("a question", question) for question in asked))
-        runs = [to_run(*find(queries), queries, ids) for find in searches] if queries else [{}]
+        runs = [to_run(*find(queries), queries, ids, above) for find, above in searches] if queries else [{}]
         found = runs[0] if len(runs) == 1 else reciprocal_rank_fusion(runs)
         return [
             _sample(question, [by_id[name] for name in list(found[text])[:k]], generate)
