@@ -4,6 +4,7 @@ The environment of `make sync`; no network but the loopback; nbval made strict: 
 never run or ran out of order fails, a figure must be drawn again, and a kernel that dies is noticed at once.
 """
 
+import importlib.util
 import ipaddress
 import os
 import socket
@@ -22,6 +23,7 @@ from nbval.plugin import IPyNbCell, IPyNbFile
 from xdist.scheduler import LoadScopeScheduling
 
 from studyguide.course.notebooks import EXECUTION_ENV, kernel_env, kernel_sockets
+from studyguide.datasets import path
 
 SCRATCH = tempfile.TemporaryDirectory(prefix="studyguide-", ignore_cleanup_errors=True)
 os.environ |= {name: value for name, value in EXECUTION_ENV.items() if name != "CUDA_VISIBLE_DEVICES"}
@@ -85,6 +87,15 @@ def pytest_runtest_setup(item):
 def cuda():
     """The device of the tests that compare CUDA with the CPU; they are marked `gpu`."""
     return torch.device("cuda", 0)
+
+
+@pytest.fixture(scope="module")
+def build(request):
+    """The script that makes a folder of data, as a module; a test module names it: ``BUILD = "text/build.py"``."""
+    spec = importlib.util.spec_from_file_location("build", path(request.module.BUILD))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 class Scheduling(LoadScopeScheduling):

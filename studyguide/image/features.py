@@ -13,9 +13,9 @@ from torch import nn
 
 from studyguide.image.inception import InceptionFeatures
 from studyguide.models import load_weights
-from studyguide.probability.validation import check_finite, floating, positive_integer
+from studyguide.probability.validation import check_finite, common_dtype, floating, positive_integer
 
-__all__ = ["DigitsFeatures", "FeatureStatistics", "InceptionFeatures", "extract"]
+__all__ = ["DigitsFeatures", "FeatureStatistics", "InceptionFeatures", "extract", "feature_sets"]
 
 ROWS = 512  # that FeatureStatistics takes at a time
 
@@ -98,6 +98,27 @@ def extract(images, extractor, batch_size=64, device=None):
     features = torch.cat(parts)
     check_finite("features", features)
     return features if places is None else features[places.to(features.device)]
+
+
+def feature_sets(at_least, **sets):
+    """Two finite sets of features (n, d) and (m, d) in the dtype to compute in, and the dtype of a result.
+
+    ValueError for a set of fewer than `at_least` rows, unequal d, NaN or infinity.
+
+    >>> [rows.shape for rows in feature_sets(1, x=[[1, 2]], y=[[3, 4], [5, 6]])[:2]]
+    [torch.Size([1, 2]), torch.Size([2, 2])]
+    """
+    x, y = floating(**sets)
+    for name, rows in zip(sets, (x, y), strict=True):
+        if rows.ndim != 2 or len(rows) < at_least:
+            expected = f"(n, d), a row for each of {at_least} images or more"
+            raise ValueError(f"{name} has shape {tuple(rows.shape)}; expected {expected}")
+        check_finite(name, rows)
+    if x.shape[1] != y.shape[1]:
+        (a, b), found = sets, (x.shape[1], y.shape[1])
+        raise ValueError(f"{a} has {found[0]} features per row, {b} {found[1]}; expected as many, of one extractor")
+    dtype, work = common_dtype(x, y)
+    return x.to(work), y.to(work), dtype
 
 
 class FeatureStatistics:

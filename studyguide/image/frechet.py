@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from studyguide.image.features import extract
+from studyguide.image.features import extract, feature_sets
 from studyguide.probability.validation import check_finite, common_dtype, floating, generator, positive_integer
 
 ACCURACY = 1e-9  # of the trace of a root: where rounding may cost the fast form more, the exact one is taken
@@ -62,8 +62,7 @@ def frechet_distance_from_features(x, y):
     >>> frechet_distance_from_features([[0.0], [2.0]], [[3.0], [5.0], [7.0]])
     tensor(16.3431, dtype=torch.float64)
     """
-    x, y = _features(x=x, y=y)
-    dtype, _ = common_dtype(x, y)
+    x, y, dtype = feature_sets(2, x=x, y=y)
     (mu1, root1, trace1), (mu2, root2, trace2) = _moments("x", x), _moments("y", y)
     if min(len(x), len(y)) > x.shape[1]:
         root = _trace_of_root(root1.mT @ root1, root2.mT @ root2)
@@ -134,7 +133,7 @@ def fid_infinity(real_features, generated_features, parts=5, *, rng):
     >>> found.scores[0], found.score  # two samples of one distribution
     (tensor(0.0568, dtype=torch.float64), tensor(0.0101, dtype=torch.float64))
     """
-    x, y = _features(real_features=real_features, generated_features=generated_features)
+    x, y, _ = feature_sets(2, real_features=real_features, generated_features=generated_features)
     if (parts := positive_integer("parts", parts)) < 2:
         raise ValueError(f"parts is {parts}; expected 2 or more, for a line")
     if (smallest := min(len(x), len(y)) // parts) <= (d := x.shape[1]):
@@ -147,21 +146,6 @@ def fid_infinity(real_features, generated_features, parts=5, *, rng):
     around = k - (parts + 1) / 2
     slope = (around * scores).sum() / around.square().sum()
     return FidInfinity(scores.mean() - slope * (parts + 1) / 2, slope, k, scores)
-
-
-def _features(**sides):
-    """Two samples of features as floating tensors."""
-    x, y = floating(**sides)
-    for name, side in zip(sides, (x, y), strict=True):
-        if side.ndim != 2 or len(side) < 2:
-            raise ValueError(
-                f"{name} has shape {tuple(side.shape)}; expected (n, d), a row for each of 2 images or more"
-            )
-        check_finite(name, side)
-    if x.shape[1] != y.shape[1]:
-        (a, b), found = sides, (x.shape[1], y.shape[1])
-        raise ValueError(f"{a} has {found[0]} features per row, {b} {found[1]}; expected as many, of one extractor")
-    return x, y
 
 
 def _moments(name, x):

@@ -22,10 +22,8 @@ class InceptionFeatures(nn.Module):
     `weights` is the path of a ``.safetensors`` file; or a repository of the hub with a ``model.safetensors``, such as
     "timm/inception_v3.tv_in1k", torchvision's ImageNet weights, fetched only if it is not in the local cache; or "random",
     weights drawn from a fixed seed. `name` says which they are. The 2015 weights are published by pytorch-fid and
-    torch-fidelity as a ``.pth`` file, a kind that is not read here, since it may hold programs. To convert one::
-
-        tensors = torch.load("weights.pth", weights_only=True)
-        safetensors.torch.save_file({k: v.contiguous() for k, v in tensors.items()}, "weights.safetensors")
+    torch-fidelity as a ``.pth`` file, a kind that is not read here, since it may hold programs: convert it to safetensors
+    once, where you would run a program of theirs.
 
     What the network sees: the whole image, not a part of it, resized to 299 x 299 by antialiased bilinear interpolation;
     a grey image in three equal channels; values 2x - 1 for ImageNet (which is what torchvision's `transform_input` makes

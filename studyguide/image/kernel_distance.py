@@ -4,12 +4,14 @@ import math
 
 import torch
 
-from studyguide.probability.validation import check_finite, common_dtype, floating, generator, positive_integer
+from studyguide.image.features import feature_sets
+from studyguide.probability.validation import generator, positive_integer
 from studyguide.statistics.intervals import t_interval
 
 BLOCK = {"cpu": 640, "cuda": 8192}  # rows and columns of the kernel matrix that exist at a time
 
 
+@torch.no_grad()
 def kid(x, y, degree=3, gamma=None, coef0=1.0, subsets=None, subset_size=1000, rng=0, confidence=0.95):
     """Kernel Inception Distance: the unbiased MMD² of two sets of features, with an interval.
 
@@ -53,22 +55,8 @@ def kid(x, y, degree=3, gamma=None, coef0=1.0, subsets=None, subset_size=1000, r
     variance = _variance(len(x), len(y), *terms) + spread
     interval = t_interval(estimate, variance.sqrt(), math.inf, confidence, dtype)
     if not (interval.low.isfinite() & interval.high.isfinite()):
-        check_finite("x", x)
-        check_finite("y", y)
         raise ValueError(f"x and y reach {max(x.abs().max(), y.abs().max()):g}; the kernel overflows {dtype}")
     return interval
-
-
-def feature_sets(at_least, **sets):
-    """Two sets of features (n, d) and (m, d) in the dtype to compute in, and the dtype of a result."""
-    tensors = floating(**sets)
-    shapes = " and ".join(f"{name} {tuple(t.shape)}" for name, t in zip(sets, tensors, strict=True))
-    if any(t.ndim != 2 for t in tensors) or tensors[0].shape[1] != tensors[1].shape[1]:
-        raise ValueError(f"shapes are {shapes}; expected (n, d) and (m, d), one row of features per image")
-    if any(len(t) < at_least for t in tensors):
-        raise ValueError(f"shapes are {shapes}; expected at least {at_least} rows in each")
-    dtype, work = common_dtype(*tensors)
-    return *(tensor.detach().to(work) for tensor in tensors), dtype
 
 
 def _kernel(x, y, degree, gamma, coef0):

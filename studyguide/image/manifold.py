@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from studyguide.image.kernel_distance import feature_sets
+from studyguide.image.features import feature_sets
 from studyguide.probability.validation import check_finite, positive_integer
 
 BLOCK = 2**23  # distances that exist at a time
@@ -70,8 +70,6 @@ def density_coverage(real, generated, k=5):
 def _read(real, generated, k):
     """Both sets in float64, seen from the median of the real ones: rounding grows with length; and a result's dtype."""
     real, generated, dtype = feature_sets(positive_integer("k", k) + 1, real=real, generated=generated)
-    check_finite("real", real)
-    check_finite("generated", generated)
     origin = real.double().median(0).values
     real, generated = real.double() - origin, generated.double() - origin
     for name, rows in (("real", real), ("generated", generated)):

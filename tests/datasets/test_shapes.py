@@ -1,6 +1,5 @@
 """The coloured shapes: captions and answers are held against the objects, by a parser that knows no template."""
 
-import importlib.util
 import json
 import re
 import shutil
@@ -11,6 +10,7 @@ import torch
 
 from studyguide.datasets import path, shapes, verify
 
+BUILD = "shapes/build.py"
 COLOURS = "black|blue|green|orange|pink"
 NOUNS = {
     "circle": "circle",
@@ -132,10 +132,7 @@ def key(scene):
 # The files
 
 
-def test_the_script_writes_the_same_bytes_again(tmp_path, monkeypatch):
-    spec = importlib.util.spec_from_file_location("build_shapes_data", path("shapes/build.py"))
-    build = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(build)
+def test_the_script_writes_the_same_bytes_again(build, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "HERE", tmp_path)
     build.main()
     for name in ("validation.jsonl", "test.jsonl", "SHA256SUMS"):

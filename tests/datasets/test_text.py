@@ -1,6 +1,5 @@
 """The course's texts: that they are what their card says, and that the ratings follow the model it states."""
 
-import importlib.util
 import json
 import re
 import shutil
@@ -14,6 +13,7 @@ from scipy.stats import norm
 
 from studyguide.datasets import path, text, verify
 
+BUILD = "text/build.py"
 SYSTEMS = ("good", "fair", "poor")
 SUMMARIES = ("good", "extractive", "hallucinating", "off_topic")
 SLIPS = {"adverb", "article", "word order", "idiom"}
@@ -53,14 +53,6 @@ def strings(value):
         for key, item in value.items():
             if key not in {"id", "kind", "slip", "fault", "error", "ratings"}:
                 yield from strings(item)
-
-
-@pytest.fixture(scope="module")
-def build():
-    spec = importlib.util.spec_from_file_location("build_text", path("text/build.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

@@ -357,9 +357,10 @@ def test_equal_texts_are_a_tie_whatever_the_rounding():
 
 
 def test_memory_is_bounded():
-    """2,000 x 50,000 cosines would be 400 MB; in a process of its own, 100 MB more is refused."""
+    """2,000 x 50,000 cosines would be 400 MB; in a process of its own, half of that is refused."""
     code = """
 import torch
+torch.set_num_threads(1)
 from studyguide.image.cross_modal import cross_modal_recall_from_embeddings
 def peak():
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 1024
@@ -373,7 +374,7 @@ print(measure(2_000, 50_000) - before)
     if not sys.platform.startswith("linux"):
         pytest.skip("reads /proc")
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert float(run.stdout) < 100
+    assert float(run.stdout) < 200
 
 
 # CLIP

@@ -217,9 +217,9 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(n, m, subsets):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"x": [1.0, 2.0]}, ValueError, "shapes are x (2,) and y (5, 2); expected (n, d) and (m, d)"),
-        ({"x": gauss(5, 3)}, ValueError, "shapes are x (5, 3) and y (5, 2)"),
-        ({"y": gauss(3, 2)}, ValueError, "shapes are x (5, 2) and y (3, 2); expected at least 4 rows in each"),
+        ({"x": [1.0, 2.0]}, ValueError, "x has shape (2,); expected (n, d), a row for each of 4 images or more"),
+        ({"x": gauss(5, 3)}, ValueError, "x has 3 features per row, y 2; expected as many"),
+        ({"y": gauss(3, 2)}, ValueError, "y has shape (3, 2); expected (n, d), a row for each of 4 images or more"),
         ({"x": gauss(0, 2)}, ValueError, "x is empty"),
         ({"x": gauss(5, 2) / 0}, ValueError, "x contains"),
         ({"y": gauss(5, 2).where(gauss(5, 2) > 0, math.nan)}, ValueError, "y contains nan"),

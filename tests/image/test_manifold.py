@@ -144,9 +144,9 @@ def test_dtypes():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((gauss(5), gauss(5, 2)), ValueError, "shapes are real (5,) and generated (5, 2); expected (n, d) and (m, d)"),
-        ((gauss(5, 3), gauss(5, 2)), ValueError, "shapes are real (5, 3) and generated (5, 2)"),
-        ((gauss(5, 2), gauss(3, 2), 3), ValueError, "generated (3, 2); expected at least 4 rows in each"),
+        ((gauss(5), gauss(5, 2)), ValueError, "real has shape (5,); expected (n, d), a row for each of"),
+        ((gauss(9, 3), gauss(9, 2)), ValueError, "real has 3 features per row, generated 2; expected as many"),
+        ((gauss(5, 2), gauss(3, 2), 3), ValueError, "generated has shape (3, 2); expected (n, d), a row for each of 4"),
         ((gauss(9, 2), gauss(0, 2)), ValueError, "generated is empty"),
         ((gauss(9, 2), gauss(9, 2).log()), ValueError, "generated contains nan"),
         ((gauss(9, 2) * 1e200, gauss(9, 2)), ValueError, "the squared length of real contains inf"),

@@ -1,7 +1,6 @@
 """Scores against exact fractions, statsmodels and the lm-evaluation-harness; the shipped tasks against the grammar."""
 
 import copy
-import importlib.util
 import itertools
 import json
 import math
@@ -30,6 +29,7 @@ from studyguide.language.benchmarks import (
 from studyguide.models import load_causal_lm
 
 test_proportions_2indep.__test__ = False  # a function of statsmodels, not one of ours
+BUILD = "benchmarks/build.py"
 CHOICE_TASKS = ("tinyworld_capitals", "tinyworld_facts", "tinyworld_pronouns", "tinyworld_sayings")
 
 
@@ -464,14 +464,6 @@ def test_every_number_of_the_catalogue_has_a_paper():
 
 
 # The shipped tasks
-
-
-@pytest.fixture(scope="module")
-def build():
-    spec = importlib.util.spec_from_file_location("build_benchmarks", path("benchmarks/build.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_tasks_are_as_the_script_writes_them(build):

@@ -1,7 +1,6 @@
 """BPE against `tokenizers`, the vocabularies against tiktoken's own ids and its rule on ranks, fertility by hand."""
 
 import hashlib
-import importlib.util
 import json
 import random
 import unicodedata
@@ -33,6 +32,7 @@ from studyguide.language.tokenization import (
     train_bpe,
 )
 
+BUILD = "tokenizers/build.py"
 PUBLISHED = ["gpt2", "cl100k", "o200k"]
 properties = settings(deadline=None, max_examples=100)
 loaded = cache(load_tokenizer)
@@ -255,14 +255,6 @@ def test_sizes_and_the_end_mark(name, size, end):
 def test_the_merges_of_gpt2_are_the_file_that_openai_published():
     published = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"  # tiktoken_ext/openai_public.py
     assert hashlib.sha256(path("tokenizers/gpt2.bpe").read_bytes()).hexdigest() == published
-
-
-@pytest.fixture(scope="module")
-def build():
-    spec = importlib.util.spec_from_file_location("build_tokenizers", path("tokenizers/build.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -1,6 +1,5 @@
 """The shipped knowledge base, questions and answers are what their card says; a user's bad lines are all named."""
 
-import importlib.util
 import json
 import re
 import shutil
@@ -26,16 +25,9 @@ from studyguide.rag.datasets import (
     samples,
 )
 
+BUILD = "rag/build.py"
 SYSTEMS = ("grounded", "hallucinating", "misled")
 GOOD = {"question": "Why?", "contexts": ["Because.", "So."], "answer": "Because."}
-
-
-@pytest.fixture(scope="module")
-def build():
-    spec = importlib.util.spec_from_file_location("build_rag", path("rag/build.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
