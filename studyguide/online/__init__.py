@@ -1,0 +1,1 @@
+"""Chapter 07: experiments on live traffic, bandits, drift, monitoring and alerts."""

@@ -1,0 +1,3 @@
+"""Exercises of notebook 7.1, Comparing two models on live traffic."""
+
+EXERCISES = ()

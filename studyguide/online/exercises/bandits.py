@@ -1,0 +1,3 @@
+"""Exercises of notebook 7.3, Bandits."""
+
+EXERCISES = ()

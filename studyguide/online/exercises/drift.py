@@ -1,0 +1,3 @@
+"""Exercises of notebook 7.4, Drift."""
+
+EXERCISES = ()

@@ -1,0 +1,3 @@
+"""Exercises of notebook 7.5, Monitoring and alerting."""
+
+EXERCISES = ()

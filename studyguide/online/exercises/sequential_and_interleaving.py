@@ -1,0 +1,3 @@
+"""Exercises of notebook 7.2, Peeking and interleaving."""
+
+EXERCISES = ()
