@@ -2,11 +2,19 @@
 
 `STUDYGUIDE_LM` names a folder with a GPT-2 of random weights, another tokenizer and half the context, and
 `STUDYGUIDE_ENCODER` one with a random encoder: their answers are nonsense, but no cell may fail. The committed outputs,
-of the course's own models, are what nbval compares. A notebook that loads neither would only repeat what nbval has run,
-but for the cells that a solved exercise reaches: of such a notebook only those run, and what they need.
+of the course's own models, are what nbval compares. Cells that neither a model nor a solved exercise reaches would only
+repeat what nbval has run: they are left out, unless one of those needs them.
 """
 
+import contextlib
+import io
+import multiprocessing
+import os
 import symtable
+import sys
+import traceback
+import types
+from concurrent.futures import ProcessPoolExecutor
 
 import nbformat
 import pytest
@@ -14,9 +22,14 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from studyguide.course.notebooks import course_notebooks, exercises, read, solve
+from studyguide.course.notebooks import course_notebooks, exercises, kernel_env, read
 from studyguide.models import minilm_folder
 
+LOADERS = {"load_causal_lm", "load_sentence_encoder"}
+PRELOADED = [
+    *("torch", "transformers", "sentence_transformers", "scipy.stats", "sklearn.metrics", "statsmodels.api", "pandas"),
+    *("matplotlib.pyplot", "seaborn", "torchmetrics", "ipywidgets", "studyguide.course"),
+]
 TEXT = "the weather near the capital is the news of the day, and the fox jumps over it"
 
 
@@ -72,14 +85,14 @@ def names(source):
 
 
 def reached(nb):
-    """The notebook without the code cells that no exercise reaches and that none of those reached needs."""
+    """The notebook without the code cells that no exercise and no model reaches and that none of those reached needs."""
     code = [cell for cell in nb.cells if cell.cell_type == "code"]
     solutions = {stub.id: exercise.source for stub, exercise in exercises(nb)}
     sources = [solutions.get(cell.id, cell.source) for cell in code]
     reads, writes = zip(*map(names, sources), strict=True)
     imported, solved, kept = writes[0], set(), set()
     for i, cell in enumerate(code):
-        if cell.id in solutions or cell.source.startswith("check(") or reads[i] & solved:
+        if cell.id in solutions or cell.source.startswith("check(") or reads[i] & (solved | LOADERS):
             kept.add(i)
             solved |= writes[i]
         else:
@@ -106,11 +119,41 @@ def test_of_a_notebook_runs_what_an_exercise_reaches_and_what_that_needs():
     assert kept == [*before[:3], stub.source, check.source, *after[:2]]
 
 
+def run(cells, folder, env):
+    """In a process that has the heavy libraries loaded: runs (id, source) in order; what each printed, by id."""
+    os.environ |= env
+    os.chdir(folder)
+    notebook = sys.modules["notebook"] = types.ModuleType("notebook")
+    said = {}
+    for name, source in cells:
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            try:
+                exec(compile(source, name, "exec"), vars(notebook))
+            except Exception as error:
+                raise RuntimeError(f"cell {name}: {''.join(traceback.format_exception(error))}") from None
+        said[name] = out.getvalue()
+    return said
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """Forks of one process that has imported what most notebooks import: each notebook saves those seconds."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.course.test_solved", *PRELOADED])
+    return context
+
+
 @pytest.mark.parametrize("file", course_notebooks(), ids=lambda file: f"{file.parent.name}/{file.stem}")
-def test_every_solution_passes_in_its_notebook_whatever_the_model(file, other_model, other_encoder, tmp_path):
-    nb, source = read(file), tmp_path / f"unsolved_{file.name}"
-    loads = {"load_causal_lm", "load_sentence_encoder"}
-    if not any(loads & names(cell.source)[0] for cell in nb.cells if cell.cell_type == "code"):
-        nb = reached(nb)
-    nbformat.write(nb, source)
-    solve(source, tmp_path / file.name, {"STUDYGUIDE_LM": str(other_model), "STUDYGUIDE_ENCODER": str(other_encoder)})
+def test_every_solution_passes_in_its_notebook_whatever_the_model(
+    file, other_model, other_encoder, processes, tmp_path
+):
+    nb = reached(read(file))
+    solutions = {stub.id: exercise.source for stub, exercise in exercises(nb)}
+    cells = [(cell.id, solutions.get(cell.id, cell.source)) for cell in nb.cells if cell.cell_type == "code"]
+    models = {"STUDYGUIDE_LM": str(other_model), "STUDYGUIDE_ENCODER": str(other_encoder)}
+    with ProcessPoolExecutor(1, mp_context=processes) as pool:
+        said = pool.submit(run, cells, tmp_path, kernel_env(tmp_path) | models | {"MPLBACKEND": "agg"}).result()
+    checked = {cell.id: said[cell.id] for cell in nb.cells if cell.source.startswith("check(")}
+    assert len(checked) == len(solutions)
+    for text in checked.values():
+        assert text.startswith("passed")
