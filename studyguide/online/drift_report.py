@@ -26,9 +26,8 @@ LEVELS = 20  # numbers with no more distinct values than this are compared as ca
 class DriftReport:
     """What `drift_report` found; printed, it is a table."""
 
-    checks: (
-        pd.DataFrame
-    )  # a row per check, the largest effect first: column, check, effect, p, p_bh, drift, psi, change
+    # A row per check, the largest effect first: column, check, effect, p, p_bh, drift, psi, change
+    checks: pd.DataFrame
     parts: dict = field(repr=False)  # {column: frame of the shares of reference and current per bin or category}
     skipped: dict  # {column: why its values were not compared}
     verdict: str
