@@ -8,9 +8,7 @@ import numpy as np
 
 from studyguide.probability.validation import open_fraction
 
-SMALLEST = (
-    1e-9  # a value closer to 0 is kept as 0: nobody waits a billionth of a second or pays a billionth of a dollar
-)
+SMALLEST = 1e-9  # what is closer to 0 is kept as 0: nobody waits a billionth of a second, or pays one of a dollar
 LARGEST = math.log(sys.float_info.max)
 
 
@@ -79,8 +77,7 @@ class QuantileSketch:
                 break
         if bucket == 0:
             return min(max(0.0, self.low), self.high)
-        exponent = (abs(bucket) + self._first) * self._log_growth + math.log1p(
-            -self.relative_error
-        )  # 2 / (g + 1) = 1 - a
+        inside = math.log1p(-self.relative_error)  # 2 / (g + 1) = 1 - a
+        exponent = (abs(bucket) + self._first) * self._log_growth + inside
         size = math.exp(exponent) if exponent < LARGEST else math.inf
         return min(max(math.copysign(size, bucket), self.low), self.high)

@@ -24,9 +24,8 @@ class Ring:
         for first in range(0, rows.shape[1], self.capacity):
             block = rows[:, first : first + self.capacity]
             places = (self.seen + np.arange(block.shape[1])) % self.capacity
-            dropped = self.rows[
-                0, places
-            ]  # NaN where there was none; one ahead of its time is no measure of what was lost
+            dropped = self.rows[0, places]  # NaN where there was none
+            # An entry ahead of its time is no measure of what was lost.
             self.lost = float(dropped.max(initial=self.lost, where=dropped <= block[0]))
             self.rows[:, places] = block
             self.seen += block.shape[1]
