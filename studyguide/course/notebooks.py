@@ -103,11 +103,8 @@ def title(nb):
 # Running
 
 
-def execute(nb, file, env=None):
-    """Run every cell in a fresh kernel, in the folder of `file`; the outputs are kept in `nb`.
-
-    `env`: variables that the kernel gets besides those of `kernel_env`, such as ``STUDYGUIDE_LM``.
-    """
+def execute(nb, file):
+    """Run every cell in a fresh kernel, in the folder of `file`; the outputs are kept in `nb`."""
     running = 0
 
     def start(cell, cell_index):
@@ -128,7 +125,7 @@ def execute(nb, file, env=None):
             on_cell_start=start,
         )
         try:
-            asyncio.run(client.async_execute(env=kernel_env(scratch) | (env or {})))
+            asyncio.run(client.async_execute(env=kernel_env(scratch)))
         except (CellExecutionError, CellControlSignal, DeadKernelError, RuntimeError) as error:
             cell = nb.cells[running]
             said = COLOUR.sub("", str(error))
@@ -286,16 +283,13 @@ def sync(root=ROOT):
     return problems
 
 
-def solve(file, target, env=None):
-    """Write a copy of the notebook with every exercise solved to `target` and run it; every check must pass.
-
-    `env` is that of `execute`.
-    """
+def solve(file, target):
+    """Write a copy of the notebook with every exercise solved to `target` and run it; every check must pass."""
     nb = read(file)
     solved = exercises(nb)
     for stub, exercise in solved:
         stub.source = exercise.source
-    execute(nb, target, env)
+    execute(nb, target)
     target.write_text(written(normalise(nb)), encoding="utf-8")
     for stub, exercise in solved:
         checked = nb.cells[nb.cells.index(stub) + 1]

@@ -143,6 +143,16 @@ def processes():
     return context
 
 
+def test_a_cell_that_fails_is_named(processes, tmp_path):
+    with ProcessPoolExecutor(1, mp_context=processes) as pool:
+        assert pool.submit(run, [("a", "x = 6"), ("b", "print(x * 7)")], tmp_path, {}).result() == {
+            "a": "",
+            "b": "42\n",
+        }
+        with pytest.raises(RuntimeError, match=r"(?s)cell b: .*ZeroDivisionError"):
+            pool.submit(run, [("a", "x = 0"), ("b", "1 / x")], tmp_path, {}).result()
+
+
 @pytest.mark.parametrize("file", course_notebooks(), ids=lambda file: f"{file.parent.name}/{file.stem}")
 def test_every_solution_passes_in_its_notebook_whatever_the_model(
     file, other_model, other_encoder, processes, tmp_path
